@@ -1,0 +1,79 @@
+# Each target works as the first command on a fresh clone. What it takes: python3 (3.11 or newer, with
+# venv and headers), make and a C compiler. cmake, ninja and the rest come into .venv as packages.
+
+PYTHON ?= python3
+SEED ?=
+BENCH_ARGUMENTS ?=
+FUZZ_RUNS ?= 10000000
+SIMULATE_ARGUMENTS ?=
+
+# The commands of .venv come first: its cmake and ninja build, whatever the machine has.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+bin := .venv/bin
+native := $(shell find native -name '*.[ch]')
+
+.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate clean
+
+build: .venv/built
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "kvstore needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; \
+	    sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	    { echo "the headers of Python are missing: install python3-dev" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+.venv/packages: pyproject.toml .venv/created
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --group build --group dev
+	@touch $@
+
+# Python files need no build: the install is editable. A change of C rebuilds only what it touches.
+.venv/built: .venv/packages CMakeLists.txt $(native)
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	@touch $@
+
+demo: build
+	$(bin)/kvstore demo
+
+test: build
+	$(bin)/python -m pytest
+
+check: lint types layers test
+
+lint: build
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/python tools/tidy.py
+
+format: build
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+types: build
+	$(bin)/mypy
+
+layers: build
+	$(bin)/lint-imports --no-logo
+
+bench: build
+	$(bin)/python -m tools.bench $(BENCH_ARGUMENTS)
+
+sanitize: .venv/packages
+	for preset in asan tsan; do \
+	    cmake --preset $$preset && cmake --build --preset $$preset && ctest --preset $$preset || exit 1; \
+	done
+
+fuzz: .venv/packages
+	tests/fuzz/run.sh $(FUZZ_RUNS)
+
+simulate: .venv/packages
+	cmake --preset release && cmake --build --preset release
+	SEED=$(SEED) build/release/simulate $(SIMULATE_ARGUMENTS)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

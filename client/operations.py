@@ -1,0 +1,187 @@
+"""Every call of a store, as a generator of requests that neither blocks nor awaits.
+
+A caller executes each request that the generator yields, then resumes it; what it returns is the
+result of the call. Store does so on its thread, AsyncStore on its event loop: the rules are here,
+once.
+
+Guarantees: results keep the order of the keys; whatever ends the generator, the caller's buffers
+are let go of. Leaves to others: to close a generator only when its last request is done.
+"""
+
+from collections.abc import Generator
+from math import ceil
+from typing import TypeAlias, TypeVar
+
+from kvstore.client.failures import failure, too_small
+from kvstore.native.listing import PINNED, expiry_s_of
+from kvstore.native.request import Operation, Request
+from kvstore.types import Buffer, Buffers, Key, Keys, ObjectStat, SetStatus, Status
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Request, None, T]
+
+READ_ATTEMPTS_MAX = 8
+"""How often a value may grow between its stat and its get before the read gives up."""
+TTL_S_MAX = 10 * 365 * 24 * 3600
+
+SET_STATUSES = {int(status): status for status in SetStatus}
+
+
+def ttl_ms_of(ttl_s: float | None) -> int:
+    """Return milliseconds; 0 stands for the default of the store."""
+    if ttl_s is None:
+        return 0
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float):
+        raise TypeError(f"ttl_s: expected seconds or None, got {type(ttl_s).__name__}")
+    if not 0 < ttl_s <= TTL_S_MAX:
+        raise ValueError(f"ttl_s: {ttl_s!r} is not between 0 and {TTL_S_MAX} seconds")
+    return ceil(ttl_s * 1000)
+
+
+def execute(request: Request) -> Steps[None]:
+    """Have a request executed, unless it has no keys."""
+    if request.columns.count > 0:
+        yield request
+
+
+# Batches: a failure is the result of its key.
+
+
+def batch_set(
+    keys: Keys, values: Buffers, *, ttl_s: float | None, if_absent: bool
+) -> Steps[list[SetStatus]]:
+    """Set every key; what became of each."""
+    ttl_ms = ttl_ms_of(ttl_s)
+    with Request.set(keys, values, ttl_ms=ttl_ms, if_absent=if_absent) as request:
+        yield from execute(request)
+        return [SET_STATUSES[status] for status in request.columns.statuses()]
+
+
+def batch_get(keys: Keys) -> Steps[list[bytes | None]]:
+    """Read every key; None where there is none, or where it cannot be read."""
+    _, values = yield from read(keys)
+    return values
+
+
+def batch_get_into(keys: Keys, buffers: Buffers) -> Steps[list[int]]:
+    """Read every key into its buffer; bytes written, or -1, -2, -3."""
+    with Request.get_into(keys, buffers) as request:
+        yield from execute(request)
+        return request.columns.written()
+
+
+def batch_stat(keys: Keys) -> Steps[list[ObjectStat | None]]:
+    """Describe every key; None where there is none."""
+    with Request.of_keys(Operation.STAT, keys) as request:
+        yield from execute(request)
+        return object_stats(request)
+
+
+def match_prefix(keys: Keys) -> Steps[int]:
+    """Count the leading keys that exist."""
+    with Request.of_keys(Operation.MATCH_PREFIX, keys) as request:
+        yield from execute(request)
+        return request.matched
+
+
+def for_each(operation: Operation, keys: Keys) -> Steps[list[bool]]:
+    """Do what succeeds on keys that exist: whether it did, for each."""
+    with Request.of_keys(operation, keys) as request:
+        yield from execute(request)
+        return request.columns.succeeded()
+
+
+# One key: a failure is an exception.
+
+
+def set_one(key: Key, value: Buffer, *, ttl_s: float | None, if_absent: bool) -> Steps[SetStatus]:
+    """Set one key; OK, or EXISTS with if_absent."""
+    statuses = yield from batch_set((key,), (value,), ttl_s=ttl_s, if_absent=if_absent)
+    if statuses[0] not in (SetStatus.OK, SetStatus.EXISTS):
+        raise failure(Status(statuses[0]), key)
+    return statuses[0]
+
+
+def get_one(key: Key) -> Steps[bytes | None]:
+    """Read one key; None where there is none."""
+    statuses, values = yield from read((key,))
+    if statuses[0] not in (Status.OK, Status.NOT_FOUND):
+        raise failure(Status(statuses[0]), key)
+    return values[0]
+
+
+def get_one_into(key: Key, buffer: Buffer) -> Steps[int]:
+    """Read one key into a buffer; bytes written, or -1 where there is no such key."""
+    with Request.get_into((key,), (buffer,)) as request:
+        yield request
+        status = Status(request.columns.statuses()[0])
+        if status is Status.BUFFER_TOO_SMALL:
+            raise too_small(key, request.columns.sizes()[0])
+        check_found_or_not(request, key)
+        return request.columns.written()[0]
+
+
+def stat_one(key: Key) -> Steps[ObjectStat | None]:
+    """Describe one key; None where there is none."""
+    with Request.of_keys(Operation.STAT, (key,)) as request:
+        yield request
+        check_found_or_not(request, key)
+        return object_stats(request)[0]
+
+
+def succeeds_on_one(operation: Operation, key: Key) -> Steps[bool]:
+    """Do what succeeds on a key that exists: whether it did."""
+    with Request.of_keys(operation, (key,)) as request:
+        yield request
+        check_found_or_not(request, key)
+        return request.columns.succeeded()[0]
+
+
+def check_found_or_not(request: Request, key: Key) -> None:
+    """Raise the failure of the one key of *request*, if it is one."""
+    status = Status(request.columns.statuses()[0])
+    if status not in (Status.OK, Status.NOT_FOUND):
+        raise failure(status, key)
+
+
+def object_stats(request: Request) -> list[ObjectStat | None]:
+    """Return what a STAT found."""
+    return [
+        None
+        if row is None
+        else ObjectStat(row[0], row[1], expiry_s_of(row[2]), row[3], bool(row[4] & PINNED))
+        for row in request.columns.object_stats()
+    ]
+
+
+# Reading into fresh bytes objects.
+
+
+def read(keys: Keys) -> Steps[tuple[list[int], list[bytes | None]]]:
+    """Read every key: first its size, then its value into a bytes object of that size.
+
+    A value that grew in between does not fit; only those keys are read again.
+    """
+    statuses, values, all_keys = yield from read_once(keys)
+    for _ in range(READ_ATTEMPTS_MAX):
+        grown = [i for i, status in enumerate(statuses) if status == Status.BUFFER_TOO_SMALL]
+        if not grown:
+            return statuses, values
+        again = yield from read_once([all_keys[i] for i in grown])
+        for i, status, value in zip(grown, again[0], again[1], strict=True):
+            statuses[i], values[i] = status, value
+    statuses = [
+        Status.TIMEOUT if status == Status.BUFFER_TOO_SMALL else status for status in statuses
+    ]
+    return statuses, values
+
+
+def read_once(keys: Keys) -> Steps[tuple[list[int], list[bytes | None], tuple[Key, ...]]]:
+    """Read every key whose value does not grow meanwhile; the keys come back as a tuple."""
+    with Request.of_keys(Operation.STAT, keys) as request:
+        yield from execute(request)
+        request.columns.allocate_results()
+        request.operation = Operation.GET
+        yield from execute(request)
+        columns = request.columns
+        return columns.statuses(), columns.values(), columns.keys

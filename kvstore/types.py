@@ -1,0 +1,186 @@
+"""The words that every layer shares: statuses, and the frozen values that calls return."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+Key: TypeAlias = bytes | str
+"""1 to 1024 bytes; a str stands for its UTF-8 encoding."""
+
+Buffer: TypeAlias = object
+"""Anything C-contiguous with the buffer protocol, or a pair (address, length) of ints.
+
+The type system of Python 3.11 has no name for the buffer protocol; a wrong type is a TypeError.
+"""
+
+Keys: TypeAlias = Iterable[Key]
+Buffers: TypeAlias = Iterable[Buffer]
+
+
+class Status(IntEnum):
+    """How the C core answers for one key (kv_status)."""
+
+    OK = 0
+    EXISTS = 1
+    NOT_FOUND = 2
+    NO_SPACE = 3
+    QUOTA = 4
+    TOO_LARGE = 5
+    UNAVAILABLE = 6
+    TIMEOUT = 7
+    DENIED = 8
+    BUFFER_TOO_SMALL = 9
+    CORRUPT = 10
+    IO_ERROR = 11
+    CANCELLED = 12
+
+
+class SetStatus(IntEnum):
+    """What became of one key of a batch_set; the values are those of Status."""
+
+    OK = Status.OK
+    """Stored, at the durability of the store."""
+    EXISTS = Status.EXISTS
+    """if_absent was asked for, and the key is there already: nothing changed."""
+    NO_SPACE = Status.NO_SPACE
+    """The store is full: nothing changed."""
+    QUOTA = Status.QUOTA
+    """The store holds objects_max objects: nothing changed."""
+    TOO_LARGE = Status.TOO_LARGE
+    """The value exceeds 64 MiB: nothing changed."""
+    UNAVAILABLE = Status.UNAVAILABLE
+    """A device failure took the store offline."""
+    TIMEOUT = Status.TIMEOUT
+    """Not done within timeout_s: the value may or may not be stored."""
+    DENIED = Status.DENIED
+    """The store is open read-only."""
+    CORRUPT = Status.CORRUPT
+    """The value changed under the core's hands while it was being stored."""
+    IO_ERROR = Status.IO_ERROR
+    """The device failed to write."""
+    CANCELLED = Status.CANCELLED
+    """The store closed first: the value may or may not be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What is known of one object without reading its value."""
+
+    size: int
+    """Bytes of the value."""
+    version: int
+    """Grows with every set of the store."""
+    expiry_s: float | None
+    """Unix time at which the object expires; None: never."""
+    checksum: int
+    """CRC-32C of the value."""
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One object of a listing."""
+
+    key: bytes
+    size: int
+    version: int
+    expiry_s: float | None
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BadObject:
+    """An object whose value a verification could not read, or whose checksum does not match."""
+
+    key: bytes
+    size: int
+    version: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verification has read so far, and what it found."""
+
+    objects: int
+    """Objects whose value has bytes; there is nothing to read of the others."""
+    bytes: int
+    bad: tuple[BadObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlabRow:
+    """The slabs of one slab class."""
+
+    slab_class: int
+    extent_size: int
+    """0: packs of small values."""
+    slabs: int
+    live_count: int
+    """Extents in use; packs count bytes only."""
+    live_size: int
+    free_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Gauges, and counters since the store was opened. Sizes are bytes."""
+
+    description: str
+    """Which driver and checksum code run: "driver=io_uring direct=1 checksum=vpclmulqdq"."""
+
+    objects: int
+    value_size: int
+    pinned_objects: int
+    capacity: int
+    slab_size: int
+    slabs: int
+    slabs_free: int
+    space_used: int
+    space_free: int
+    space_quarantined: int
+    index_size: int
+    memory_capacity: int
+    memory_used: int
+    memory_objects: int
+    memory_huge_size: int
+    gets: int
+    get_hits: int
+    get_misses: int
+    get_memory_hits: int
+    sets: int
+    deletes: int
+    exists: int
+    bytes_read: int
+    bytes_written: int
+    device_reads: int
+    device_writes: int
+    device_flushes: int
+    device_read_bytes: int
+    device_write_bytes: int
+    journal_size: int
+    journal_generation: int
+    journal_groups: int
+    journal_records: int
+    sequence: int
+    sequence_durable: int
+    sequence_flushed: int
+    checkpoints: int
+    checkpoint_sequence: int
+    evictions: int
+    expirations: int
+    compactions: int
+    compacted_bytes: int
+    corrupt_values: int
+    scrubbed_values: int
+    scrubbed_bytes: int
+    scrub_passes: int
+    recovered_objects: int
+    recovered_records: int
+    recovery_cut_size: int
+    recovery_dropped: int
+    recovery_ns: int
+    in_flight: int
+    offline: int
+    """The errno that took the store offline; 0: it serves."""

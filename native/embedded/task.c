@@ -1,0 +1,372 @@
+/* Executing requests: on the caller's thread until they are answered, or by the workers.
+ *
+ * A task lives as long as its operation and anybody who looks at it (references). A blocking caller
+ * leaves as soon as its request is answered; what the operation still has to do is then the
+ * workers' business. */
+
+#include "embedded/store_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define QUEUE_CAPACITY_FIRST 64u
+
+static kv_task *task_create(kv_store *store, kv_request *request, kv_queue *queue)
+{
+    kv_task *task = calloc(1, sizeof(*task));
+    uint64_t timeout_ms = request->timeout_ms ? request->timeout_ms : store->timeout_ms;
+
+    if (!task)
+        return NULL;
+    task->store = store;
+    task->request = request;
+    task->queue = queue;
+    task->tag = request->tag;
+    task->blocking = queue == NULL;
+    task->references = 1;
+    task->deadline_ms = kv_monotonic_ms() + timeout_ms;
+    kv_condition_init(&task->wake);
+    kv_list_init(&task->run_link);
+    kv_list_init(&task->link);
+    return task;
+}
+
+static void task_free(kv_task *task)
+{
+    kv_operation_end(task->operation);
+    pthread_cond_destroy(&task->wake);
+    free(task);
+}
+
+/* Locked. */
+static void task_forget(kv_store *store)
+{
+    assert(store->task_count > 0);
+    store->task_count--;
+    if (store->task_count == 0)
+        pthread_cond_broadcast(&store->idle);
+}
+
+/* Let go of a task; the last one ends it. */
+static void task_release(kv_task *task)
+{
+    kv_store *store = task->store;
+    bool last;
+
+    pthread_mutex_lock(&store->mutex);
+    assert(task->references > 0);
+    task->references--;
+    last = task->references == 0;
+    if (last)
+        kv_list_remove(&task->link);
+    pthread_mutex_unlock(&store->mutex);
+    if (!last)
+        return;
+    task_free(task);
+    pthread_mutex_lock(&store->mutex);
+    task_forget(store);
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* Locked. */
+static void make_runnable(kv_task *task)
+{
+    kv_store *store = task->store;
+
+    if (task->blocking && !task->answered) {
+        task->runnable = true;
+        pthread_cond_signal(&task->wake);
+        return;
+    }
+    assert(kv_list_empty(&task->run_link));
+    kv_list_append(&store->runnable, &task->run_link);
+    pthread_cond_signal(&store->work);
+}
+
+void kv_task_ready(void *executor, kv_operation *operation)
+{
+    kv_store *store = executor;
+
+    pthread_mutex_lock(&store->mutex);
+    make_runnable(kv_operation_owner(operation));
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* Locked: report a finished request; the queue has room for every request submitted to it. */
+static void queue_report(kv_queue *queue, uint64_t tag)
+{
+    uint64_t one = 1;
+
+    assert(queue->count < queue->capacity);
+    queue->tags[queue->count++] = tag;
+    if (queue->count == 1 && write(queue->descriptor, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN); /* the counter is full: readable anyway */
+}
+
+void kv_task_answered(void *executor, kv_operation *operation)
+{
+    kv_store *store = executor;
+    kv_task *task = kv_operation_owner(operation);
+
+    pthread_mutex_lock(&store->mutex);
+    task->answered = true;
+    task->request = NULL;
+    if (task->queue)
+        queue_report(task->queue, task->tag);
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static int task_begin(kv_task *task, bool internal)
+{
+    kv_store *store = task->store;
+    int error;
+
+    pthread_mutex_lock(&store->mutex);
+    error = store->stopping || (store->closing && !internal) ? -ESHUTDOWN : 0;
+    if (error == 0)
+        store->task_count++;
+    pthread_mutex_unlock(&store->mutex);
+    if (error < 0)
+        return error;
+
+    error = kv_operation_begin(store->engine, task->request, &task->operation);
+    if (error == 0)
+        kv_operation_set_owner(task->operation, task);
+    pthread_mutex_lock(&store->mutex);
+    if (error == 0)
+        kv_list_append(&store->tasks, &task->link);
+    else
+        task_forget(store);
+    pthread_mutex_unlock(&store->mutex);
+    return error;
+}
+
+static int task_open(kv_store *store, kv_request *request, kv_queue *queue, bool internal,
+                     kv_task **result)
+{
+    kv_task *task = task_create(store, request, queue);
+    int error;
+
+    if (!task)
+        return -ENOMEM;
+    error = task_begin(task, internal);
+    if (error < 0) {
+        pthread_cond_destroy(&task->wake);
+        free(task);
+        return error;
+    }
+    *result = task;
+    return 0;
+}
+
+/* Blocking: sleep until the next step makes sense or the deadline has passed. True: it was answered. */
+static bool task_wait(kv_task *task)
+{
+    kv_store *store = task->store;
+    bool expired = false;
+    bool answered;
+
+    pthread_mutex_lock(&store->mutex);
+    while (!task->answered && !task->runnable && !expired) {
+        uint64_t now_ms = kv_monotonic_ms();
+
+        expired = now_ms >= task->deadline_ms && !task->expired;
+        if (!expired)
+            kv_condition_wait_ms(&task->wake, &store->mutex,
+                                 task->expired ? KV_TIMEOUT_MS_DEFAULT : task->deadline_ms - now_ms);
+    }
+    answered = task->answered;
+    task->runnable = false;
+    task->expired |= expired;
+    pthread_mutex_unlock(&store->mutex);
+    if (expired)
+        kv_operation_abort(task->operation, KV_TIMEOUT);
+    return answered;
+}
+
+int kv_task_run(kv_store *store, kv_request *request, bool internal)
+{
+    kv_task *task;
+    int error = task_open(store, request, NULL, internal, &task);
+    bool answered = false;
+
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&store->mutex);
+    task->references++; /* this thread's; the first one is the operation's */
+    pthread_mutex_unlock(&store->mutex);
+    while (!answered) {
+        if (kv_operation_step(task->operation)) {
+            task_release(task);
+            break;
+        }
+        answered = task_wait(task);
+    }
+    task_release(task);
+    return 0;
+}
+
+void *kv_task_worker(void *argument)
+{
+    kv_store *store = argument;
+
+    pthread_mutex_lock(&store->mutex);
+    for (;;) {
+        kv_list *link = kv_list_pop(&store->runnable);
+        kv_task *task;
+
+        if (!link && store->stopping)
+            break;
+        if (!link) {
+            pthread_cond_wait(&store->work, &store->mutex);
+            continue;
+        }
+        task = KV_CONTAINER(link, kv_task, run_link);
+        pthread_mutex_unlock(&store->mutex);
+        if (kv_operation_step(task->operation))
+            task_release(task);
+        pthread_mutex_lock(&store->mutex);
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return NULL;
+}
+
+/* Locked: hold the first task that ought to end. */
+static kv_task *find_overdue(kv_store *store, bool all)
+{
+    uint64_t now_ms = kv_monotonic_ms();
+
+    for (kv_list *link = store->tasks.next; link != &store->tasks; link = link->next) {
+        kv_task *task = KV_CONTAINER(link, kv_task, link);
+        bool overdue = all || (!task->blocking && now_ms >= task->deadline_ms);
+
+        if (overdue && !task->answered && !task->expired) {
+            task->expired = true;
+            task->references++;
+            return task;
+        }
+    }
+    return NULL;
+}
+
+void kv_task_expire(kv_store *store, bool all, kv_status status)
+{
+    kv_task *task;
+
+    do {
+        pthread_mutex_lock(&store->mutex);
+        task = find_overdue(store, all);
+        pthread_mutex_unlock(&store->mutex);
+        if (task) {
+            kv_operation_abort(task->operation, status);
+            task_release(task);
+        }
+    } while (task);
+}
+
+static int queue_make_room(kv_queue *queue)
+{
+    uint32_t capacity = queue->capacity ? queue->capacity * 2 : QUEUE_CAPACITY_FIRST;
+    uint64_t *tags;
+
+    if (queue->outstanding < queue->capacity)
+        return 0;
+    tags = realloc(queue->tags, capacity * sizeof(*tags));
+    if (!tags)
+        return -ENOMEM;
+    queue->tags = tags;
+    queue->capacity = capacity;
+    return 0;
+}
+
+int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request)
+{
+    kv_task *task;
+    int error;
+
+    pthread_mutex_lock(&store->mutex);
+    error = queue_make_room(queue);
+    if (error == 0)
+        queue->outstanding++;
+    pthread_mutex_unlock(&store->mutex);
+    if (error < 0)
+        return error;
+    error = task_open(store, request, queue, false, &task);
+    pthread_mutex_lock(&store->mutex);
+    if (error == 0)
+        make_runnable(task);
+    else
+        queue->outstanding--;
+    pthread_mutex_unlock(&store->mutex);
+    return error;
+}
+
+void kv_store_cancel(kv_store *store, kv_request *request)
+{
+    kv_task *found = NULL;
+
+    pthread_mutex_lock(&store->mutex);
+    for (kv_list *link = store->tasks.next; link != &store->tasks && !found; link = link->next) {
+        kv_task *task = KV_CONTAINER(link, kv_task, link);
+
+        if (task->request == request && !task->answered)
+            found = task;
+    }
+    if (found)
+        found->references++;
+    pthread_mutex_unlock(&store->mutex);
+    if (found) {
+        kv_operation_abort(found->operation, KV_CANCELLED);
+        task_release(found);
+    }
+}
+
+int kv_queue_open(kv_store *store, kv_queue **result, int *descriptor)
+{
+    kv_queue *queue = calloc(1, sizeof(*queue));
+
+    if (!queue)
+        return -ENOMEM;
+    queue->store = store;
+    queue->descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (queue->descriptor < 0) {
+        int error = -errno;
+
+        free(queue);
+        return error;
+    }
+    *descriptor = queue->descriptor;
+    *result = queue;
+    return 0;
+}
+
+int kv_queue_reap(kv_queue *queue, uint64_t *tags, uint32_t max)
+{
+    kv_store *store = queue->store;
+    uint64_t events;
+    uint32_t count;
+
+    pthread_mutex_lock(&store->mutex);
+    count = queue->count < max ? queue->count : max;
+    memcpy(tags, queue->tags, count * sizeof(*tags));
+    memmove(queue->tags, queue->tags + count, (queue->count - count) * sizeof(*tags));
+    queue->count -= count;
+    queue->outstanding -= count;
+    /* With some left the descriptor stays readable. */
+    if (queue->count == 0 && read(queue->descriptor, &events, sizeof(events)) < 0)
+        assert(errno == EAGAIN);
+    pthread_mutex_unlock(&store->mutex);
+    return (int)count;
+}
+
+void kv_queue_close(kv_queue *queue)
+{
+    assert(queue->outstanding == 0);
+    close(queue->descriptor);
+    free(queue->tags);
+    free(queue);
+}

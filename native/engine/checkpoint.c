@@ -1,0 +1,257 @@
+/* Checkpoints: the index written out, so that the journal behind it can be forgotten.
+ *
+ *   1. the other journal file gets the header of generation g+1; the next group goes there
+ *   2. segment by segment the index is copied into blocks (under the lock) and written (without it)
+ *   3. everything the blocks contain is flushed, values and journal included, and the blocks and
+ *      the header of the new journal file too
+ *   4. the header of checkpoint g+1 makes it count; from then on journal g and checkpoint g are free
+ *
+ * The copy is fuzzy: objects changed meanwhile may be in it with a later sequence than the one the
+ * checkpoint stands for. Replay compares sequences, so applying the journal again is harmless. */
+
+#include "engine/engine_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECKPOINT_GROW_STEP (16u << 20)
+
+typedef struct checkpoint {
+    kv_engine *engine;
+    uint64_t generation;
+    uint64_t offset;
+    uint64_t count;
+    uint64_t blocks;
+    uint64_t reserved_size;
+    uint64_t last; /* highest sequence inside */
+    uint8_t *buffer;
+    uint8_t *segment; /* records of the segment being visited */
+    size_t segment_size;
+    size_t segment_capacity;
+    uint32_t fill_size;
+    uint32_t fill_count;
+    int error;
+    kv_record record;
+} checkpoint;
+
+kv_file kv_checkpoint_file(uint64_t generation)
+{
+    return generation & 1 ? KV_FILE_CHECKPOINT_1 : KV_FILE_CHECKPOINT_0;
+}
+
+int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
+                               uint64_t end)
+{
+    kv_header header = {
+        .kind = KV_HEADER_CHECKPOINT,
+        .fields = {generation, sequence, count, end, engine->journal.run,
+                   engine->device->operations->incarnation(engine->device)},
+    };
+    kv_io io = {.kind = KV_IO_WRITE, .file = kv_checkpoint_file(generation), .size = KV_PAGE_SIZE};
+    int64_t result = engine->device->operations->file_reserve(engine->device, io.file, KV_PAGE_SIZE);
+
+    if (result < 0)
+        return (int)result;
+    memcpy(header.uuid, engine->uuid, sizeof(header.uuid));
+    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
+        return -ENOMEM;
+    kv_header_encode(&header, io.memory);
+    result = kv_device_run(engine->device, &io);
+    free(io.memory);
+    return result < 0 ? (int)result : 0;
+}
+
+static int block_write(checkpoint *state)
+{
+    kv_device *device = state->engine->device;
+    kv_group block = {.size = state->fill_size,
+                      .count = state->fill_count,
+                      .first = state->blocks,
+                      .generation = state->generation,
+                      .store = state->engine->store_id};
+    kv_io io = {.kind = KV_IO_WRITE,
+                .file = kv_checkpoint_file(state->generation),
+                .offset = state->offset,
+                .memory = state->buffer};
+    int64_t result = 0;
+
+    if (state->fill_count == 0)
+        return 0;
+    io.size = (uint32_t)kv_block_seal(&block, state->buffer);
+    if (state->offset + io.size > state->reserved_size) {
+        state->reserved_size = state->offset + io.size + CHECKPOINT_GROW_STEP;
+        result = device->operations->file_reserve(device, io.file, state->reserved_size);
+    }
+    if (result == 0)
+        result = kv_device_run(device, &io);
+    state->offset += io.size;
+    state->blocks++;
+    state->fill_size = 0;
+    state->fill_count = 0;
+    return result < 0 ? (int)result : 0;
+}
+
+/* Locked. Only what has a record: a value still on its way is in a later group. */
+static void copy_object(void *context, kv_object *object)
+{
+    checkpoint *state = context;
+    size_t size;
+
+    if (!object->stored || state->error)
+        return;
+    kv_record_of(state->engine, object, &state->record);
+    size = kv_record_size(&state->record);
+    if (state->segment_size + sizeof(uint32_t) + size > state->segment_capacity) {
+        size_t capacity = state->segment_capacity * 2 + KV_CHECKPOINT_BLOCK_SIZE_MAX;
+        uint8_t *segment = realloc(state->segment, capacity);
+
+        if (!segment) {
+            state->error = -ENOMEM;
+            return;
+        }
+        state->segment = segment;
+        state->segment_capacity = capacity;
+    }
+    memcpy(state->segment + state->segment_size, &(uint32_t){(uint32_t)size}, sizeof(uint32_t));
+    kv_record_encode(&state->record, state->segment + state->segment_size + sizeof(uint32_t));
+    state->segment_size += sizeof(uint32_t) + size;
+    state->count++;
+    if (kv_object_sequence(object) > state->last)
+        state->last = kv_object_sequence(object);
+}
+
+/* Not locked: pack what was copied into blocks and write the full ones. */
+static int drain_segment(checkpoint *state)
+{
+    size_t position = 0;
+
+    while (position < state->segment_size) {
+        uint32_t size;
+
+        memcpy(&size, state->segment + position, sizeof(size));
+        position += sizeof(size);
+        if (KV_GROUP_HEADER_SIZE + state->fill_size + size > KV_CHECKPOINT_BLOCK_SIZE_MAX) {
+            int result = block_write(state);
+
+            if (result < 0)
+                return result;
+        }
+        memcpy(state->buffer + KV_GROUP_HEADER_SIZE + state->fill_size, state->segment + position, size);
+        state->fill_size += size;
+        state->fill_count++;
+        position += size;
+    }
+    state->segment_size = 0;
+    return 0;
+}
+
+static int write_blocks(checkpoint *state)
+{
+    kv_engine *engine = state->engine;
+    uint64_t cursor = 0;
+    bool more = true;
+    int result = 0;
+
+    while (more && result == 0) {
+        pthread_mutex_lock(&engine->lock);
+        more = kv_index_scan(engine->index, &cursor, copy_object, state);
+        pthread_mutex_unlock(&engine->lock);
+        result = state->error ? state->error : drain_segment(state);
+    }
+    return result < 0 ? result : block_write(state);
+}
+
+/* Send the journal to its other file; the last sequence that stays behind. */
+static int switch_journal(kv_engine *engine, uint64_t *sequence)
+{
+    int result = 0;
+
+    pthread_mutex_lock(&engine->lock);
+    engine->journal.switch_wanted = true;
+    kv_journal_kick(engine);
+    while (result == 0 && engine->journal.switch_wanted && !engine->offline)
+        result = kv_engine_sleep(engine);
+    if (engine->offline)
+        result = -engine->offline;
+    *sequence = engine->journal.switch_sequence - 1;
+    pthread_mutex_unlock(&engine->lock);
+    return result;
+}
+
+static int finish(checkpoint *state, uint64_t sequence)
+{
+    kv_engine *engine = state->engine;
+    uint32_t file = 1u << kv_checkpoint_file(state->generation);
+    kv_io blocks = {.kind = KV_IO_FLUSH, .files = file | 1u << kv_journal_file(state->generation)};
+    kv_io header = {.kind = KV_IO_FLUSH, .files = file};
+    int result = kv_journal_settle(engine, true);
+
+    if (result == 0)
+        result = (int)kv_device_run(engine->device, &blocks);
+    if (result == 0)
+        result = kv_checkpoint_write_header(engine, state->generation, sequence, state->count,
+                                            state->offset);
+    if (result == 0)
+        result = (int)kv_device_run(engine->device, &header);
+    return result;
+}
+
+static int checkpoint_run(checkpoint *state)
+{
+    kv_engine *engine = state->engine;
+    uint64_t sequence = 0;
+    int64_t size = engine->device->operations->file_size(engine->device,
+                                                         kv_checkpoint_file(state->generation));
+    int result = kv_journal_write_header(engine, state->generation);
+
+    state->offset = KV_PAGE_SIZE;
+    state->reserved_size = size > 0 ? (uint64_t)size : 0;
+    if (posix_memalign((void **)&state->buffer, KV_PAGE_SIZE, KV_CHECKPOINT_BLOCK_SIZE_MAX) != 0)
+        return -ENOMEM;
+    if (result == 0)
+        result = switch_journal(engine, &sequence);
+    if (result == 0)
+        result = write_blocks(state);
+    if (result == 0)
+        result = finish(state, sequence);
+    free(state->buffer);
+    free(state->segment);
+    if (result < 0)
+        return result;
+    engine->statistics.checkpoints++;
+    engine->statistics.checkpoint_sequence = sequence;
+    return 0;
+}
+
+int kv_engine_checkpoint(kv_engine *engine)
+{
+    checkpoint *state;
+    bool busy;
+    int result;
+
+    if (engine->read_only)
+        return -EROFS;
+    pthread_mutex_lock(&engine->lock);
+    busy = engine->checkpointing;
+    engine->checkpointing = true;
+    pthread_mutex_unlock(&engine->lock);
+    if (busy)
+        return -EALREADY;
+
+    state = calloc(1, sizeof(*state));
+    result = state ? 0 : -ENOMEM;
+    if (state) {
+        state->engine = engine;
+        state->generation = engine->journal.generation + 1;
+        result = checkpoint_run(state);
+    }
+    free(state);
+    pthread_mutex_lock(&engine->lock);
+    engine->checkpointing = false;
+    if (result < 0 && result != -ENOMEM && result != -ECANCELED)
+        kv_engine_fail(engine, -result);
+    pthread_mutex_unlock(&engine->lock);
+    return result;
+}

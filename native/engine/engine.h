@@ -1,0 +1,89 @@
+/* The storage engine of one target: what the embedded store, a storage node and the simulator drive.
+ *
+ * Pure over its ports: a device (engine/device.h), a clock and an executor come in as arguments. An
+ * operation is a state machine: kv_operation_step does what can be done now and never blocks; when it
+ * must wait, the executor's `ready` is called once as soon as another step makes sense.
+ *
+ *   request --begin--> step --(waits for device, journal, space)--> step --> answered --> finished
+ *
+ * A finished operation holds nothing; an answered one may still write (durability memory, or after an abort).
+ *
+ * Maintenance (checkpoint, compaction, expiry, scrub) is written as blocking calls for one thread of the caller. */
+#ifndef KV_ENGINE_H
+#define KV_ENGINE_H
+
+#include "engine/device.h"
+#include "kvcore.h"
+
+#include <stdbool.h>
+
+typedef struct kv_engine kv_engine;
+typedef struct kv_operation kv_operation;
+
+typedef struct kv_engine_options {
+    kv_device *device;
+    void *memory; /* of the DRAM tier, 4096-aligned; stays the caller's */
+    uint64_t memory_size;
+    uint64_t capacity;  /* bytes of slabs; 0: until the file system is full */
+    uint64_t space_max; /* with capacity 0: never more than this many bytes of slabs */
+    uint64_t objects_max;
+    uint32_t durability;
+    uint32_t eviction;
+    uint32_t open_mode;
+    uint64_t ttl_ms;
+    uint64_t seed; /* random: hash seed, uuid, run numbers */
+    uint64_t (*now_ms)(void *clock); /* unix time */
+    void *clock;
+    void (*ready)(void *executor, kv_operation *operation); /* may be called with the engine's lock held: must only queue or wake */
+    void (*answered)(void *executor, kv_operation *operation); /* every item has its status; the request is not touched any more */
+    void (*maintain)(void *executor); /* maintenance is wanted soon; the same rule */
+    void *executor;
+    uint64_t slab_size;         /* 0: chosen from the capacity; used when a store is made */
+    uint64_t journal_size_max;  /* 0: default; beyond it a checkpoint is due */
+    uint64_t journal_step;      /* 0: default; journal files grow by this much */
+} kv_engine_options;
+
+/* Recovers an existing store or formats an empty device. `message` (KV_MESSAGE_SIZE) explains a failure. */
+int kv_engine_open(const kv_engine_options *options, kv_engine **engine, char *message);
+/* Frees the engine; the device stays open. `clean`: no operation is out; flush and mark the store as closed cleanly. Otherwise the device is dead
+ * (a simulated crash): operations that are out are to be given to kv_operation_abandon. */
+void kv_engine_close(kv_engine *engine, bool clean);
+
+/* -EINVAL for a request that no step could serve (unknown kind, count, key sizes), -ENOMEM. */
+int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **operation);
+
+/* Do what can be done now. True: finished, kv_operation_end may be called. False: `ready` will be called, once, when another step makes
+ * sense; the operation may already be running elsewhere then. `answered` is called inside the step that gives the last item its status. */
+bool kv_operation_step(kv_operation *operation);
+/* Answer soon: items still without a status get `status` (KV_TIMEOUT, KV_CANCELLED) in the next step, which this brings about. What was
+ * journaled stays. No effect once answered. Only while the operation is not finished. */
+void kv_operation_abort(kv_operation *operation, kv_status status);
+void kv_operation_end(kv_operation *operation);
+/* Free an operation whose device is dead. */
+void kv_operation_abandon(kv_operation *operation);
+/* A word of the executor's own for each operation. */
+void kv_operation_set_owner(kv_operation *operation, void *owner);
+void *kv_operation_owner(const kv_operation *operation);
+
+/* Memory of the caller that values are read into straight from the device where position and size allow it. It must stay mapped until it is
+ * unregistered; -EBUSY (unregister) while operations are out, -EEXIST, -ENOENT, -ENOSPC beyond KV_REGIONS_MAX. */
+int kv_engine_register(kv_engine *engine, uint64_t address, uint64_t size);
+int kv_engine_unregister(kv_engine *engine, uint64_t address);
+
+/* How a maintenance call executes requests on its thread: returns when the request is answered; nonzero: stop maintaining. */
+typedef int kv_engine_run(void *runner, kv_request *request);
+
+/* What is due now: eviction to the watermark, expiry, a flush, a checkpoint, compaction. Returns milliseconds until it wants to be called again. */
+uint64_t kv_engine_maintain(kv_engine *engine, kv_engine_run *run, void *runner);
+int kv_engine_checkpoint(kv_engine *engine);
+/* Evacuate sparse slabs (at most `live_share_max` percent live); returns slabs freed or a negative errno. */
+int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run *run, void *runner);
+/* Verify values on the device; see kv_store_verify. */
+int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max, void *buffer, uint64_t size,
+                         uint64_t *objects, uint64_t *bytes, kv_engine_run *run, void *runner);
+
+int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, uint32_t prefix_size, void *buffer, uint64_t size);
+int kv_engine_slabs(kv_engine *engine, kv_slab_row *rows, int rows_max);
+void kv_engine_statistics(kv_engine *engine, kv_store_statistics *statistics);
+
+#endif

@@ -1,0 +1,395 @@
+/* Reading values: look up, fill frames from the device, copy out with the checksum verified.
+ *
+ *   NEW --hit--> READY --copied--> DONE
+ *    |  \--on the device--> READING --filled--> READY
+ *    |--not visible yet--> WAITING --visible--> NEW
+ *    \--absent, too small--> DONE
+ *
+ * Copies run outside the lock on held frames. Every copy verifies the value's checksum; a mismatch is
+ * read once more from the device before it is reported, and never returned as a value. */
+
+#include "engine/engine_state.h"
+
+#include "bytes/checksum.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define GET_PREFETCH_COUNT 32u
+#define GET_BEGIN_COUNT_MAX 256u /* items begun under one hold of the lock */
+
+static void work_release(kv_operation *operation, kv_work *work)
+{
+    kv_engine *engine = operation->engine;
+
+    kv_list_remove(&work->link);
+    if (work->frame) {
+        operation->held_size -= work->frame->span;
+        kv_engine_release_frame(engine, work->frame);
+        work->frame = NULL;
+    }
+    if (work->staging) {
+        kv_engine_release_frame(engine, work->staging);
+        work->staging = NULL;
+    }
+    if (work->object) {
+        kv_object_release(engine, work->object);
+        work->object = NULL;
+    }
+}
+
+static void get_finish(kv_operation *operation, uint32_t i, kv_status status)
+{
+    kv_store_statistics *statistics = &operation->engine->statistics;
+
+    work_release(operation, &operation->works[i]);
+    if (operation->kind == KV_OP_GET) {
+        statistics->get_misses += status == KV_NOT_FOUND;
+        statistics->get_hits += status == KV_OK;
+        if (status == KV_OK && operation->request)
+            statistics->bytes_read += operation->request->items[i].result_size;
+    }
+    statistics->corrupt_values += status == KV_CORRUPT;
+    operation->works[i].state = KV_WORK_CLOSED;
+    kv_operation_finish(operation, i, status);
+}
+
+static void work_hold_frame(kv_operation *operation, kv_work *work, kv_frame *frame)
+{
+    work->frame = frame;
+    operation->held_size += frame->span;
+}
+
+/* Read the object's value from the device into a frame of its own. -ENOMEM, -EAGAIN: no frame now. */
+static int fill_begin(kv_operation *operation, uint32_t i)
+{
+    kv_engine *engine = operation->engine;
+    kv_work *work = &operation->works[i];
+    kv_object *object = work->object;
+    kv_extent pieces[KV_SLAB_PIECES_MAX];
+    uint32_t span = kv_round_up(object->size, KV_DEVICE_ALIGNMENT);
+    uint32_t skip = 0;
+    kv_frame *frame;
+
+    kv_object_pieces(engine, object, pieces);
+    if (object->packed) {
+        skip = (uint32_t)(pieces[0].offset % KV_DEVICE_ALIGNMENT);
+        span = kv_round_up(skip + object->size, KV_DEVICE_ALIGNMENT);
+        pieces[0].offset -= skip;
+        pieces[0].size = span;
+    }
+    frame = kv_tier_allocate(&engine->tier, span, object->size);
+    if (!frame)
+        return -EAGAIN;
+    frame->state = KV_FRAME_FILLING;
+    frame->skip = skip;
+    work_hold_frame(operation, work, frame);
+    if (kv_transfer_build(operation, KV_IO_READ, frame, pieces, span, NULL) < 0)
+        frame->error = ENOMEM;
+    if (frame->fills == 0)
+        return -ENOMEM;
+    frame->holders++; /* the fill's own */
+    frame->source = kv_index_handle(engine->index, object);
+    kv_object_hold(object);
+    if (operation->kind == KV_OP_GET && !object->packed && !frame->error)
+        kv_tier_attach(&engine->tier, frame, object, work->hash, i, operation->batch);
+    kv_list_append(&frame->waiters, &work->link);
+    work->state = KV_WORK_READING;
+    return 0;
+}
+
+static void join_frame(kv_operation *operation, uint32_t i, kv_frame *frame)
+{
+    kv_work *work = &operation->works[i];
+
+    frame->holders++;
+    work_hold_frame(operation, work, frame);
+    kv_tier_touch(&operation->engine->tier, frame, i, operation->batch);
+    if (frame->state == KV_FRAME_FILLING) {
+        kv_list_append(&frame->waiters, &work->link);
+        work->state = KV_WORK_READING;
+        return;
+    }
+    operation->engine->statistics.get_memory_hits++;
+    kv_list_append(&operation->ready, &work->link);
+    work->state = KV_WORK_READY;
+}
+
+/* Wait until what this item saw is visible. True when it must. */
+static bool get_wait(kv_operation *operation, uint32_t i, uint64_t sequence)
+{
+    if (sequence <= kv_engine_visible(operation->engine))
+        return false;
+    operation->works[i].state = KV_WORK_WAITING;
+    operation->works[i].sequence = sequence;
+    kv_operation_wait_sequence(operation, sequence, true);
+    return true;
+}
+
+/* -EAGAIN: stop here, no frame can be had now. */
+static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    kv_item *item = &operation->request->items[i];
+    kv_work *work = &operation->works[i];
+    kv_object *object = kv_index_find(engine->index, work->hash, (const void *)item->key, item->key_size);
+    int result = 0;
+
+    if (!object || kv_object_expired(object, now_ms)) {
+        if (!get_wait(operation, i, engine->delete_sequence))
+            get_finish(operation, i, KV_NOT_FOUND);
+        return 0;
+    }
+    if (get_wait(operation, i, kv_object_sequence(object)))
+        return 0;
+    item->result_size = object->size;
+    if (engine->eviction && operation->kind == KV_OP_GET && object->queue != 0)
+        kv_eviction_touch(engine->eviction, kv_index_handle(engine->index, object), i);
+    if (item->value_size < object->size && (item->value || operation->kind == KV_OP_GET)) {
+        get_finish(operation, i, KV_BUFFER_TOO_SMALL);
+        return 0;
+    }
+    if (object->size == 0 || (operation->kind == KV_OP_READ_DEVICE && !object->stored)) {
+        get_finish(operation, i, KV_OK);
+        return 0;
+    }
+    if (object->size + 2 * KV_PAGE_SIZE > kv_tier_span_max(&engine->tier)) {
+        get_finish(operation, i, KV_UNAVAILABLE); /* stored under a larger DRAM tier */
+        return 0;
+    }
+    kv_object_hold(object);
+    work->object = object;
+    work->size = object->size;
+    work->checksum = object->checksum;
+    if (object->frame && operation->kind == KV_OP_GET)
+        join_frame(operation, i, kv_tier_at(&engine->tier, object->frame));
+    else
+        result = fill_begin(operation, i);
+    if (result == -EAGAIN)
+        work_release(operation, work);
+    else if (result < 0)
+        get_finish(operation, i, KV_UNAVAILABLE);
+    return result == -EAGAIN ? result : 0;
+}
+
+static bool may_hold_more(const kv_operation *operation)
+{
+    return operation->held_size < operation->engine->tier.size / KV_OPERATION_MEMORY_SHARE;
+}
+
+static void hash_ahead(kv_operation *operation, uint32_t i)
+{
+    uint32_t end = i + GET_PREFETCH_COUNT < operation->count ? i + GET_PREFETCH_COUNT : operation->count;
+
+    for (uint32_t k = i; k < end; k++) {
+        const kv_item *item = &operation->request->items[k];
+
+        operation->works[k].hash =
+            kv_index_hash(operation->engine->index, (const void *)item->key, item->key_size);
+        kv_index_prefetch(operation->engine->index, operation->works[k].hash);
+    }
+    for (uint32_t k = i; k < end; k++)
+        kv_index_prefetch_object(operation->engine->index, operation->works[k].hash);
+}
+
+/* Locked: items that waited for a sequence begin anew. False: memory ran out. */
+static bool get_begin_waiting(kv_operation *operation, uint64_t now_ms)
+{
+    uint64_t visible = kv_engine_visible(operation->engine);
+
+    for (uint32_t i = 0; operation->waiting_count > 0 && i < operation->next; i++) {
+        kv_work *work = &operation->works[i];
+
+        if (work->state != KV_WORK_WAITING)
+            continue;
+        if (work->sequence > visible) {
+            kv_operation_wait_sequence(operation, work->sequence, true);
+            continue;
+        }
+        if (!may_hold_more(operation) || get_begin(operation, i, now_ms) < 0) {
+            work->state = KV_WORK_WAITING;
+            return false;
+        }
+        operation->waiting_count -= work->state != KV_WORK_WAITING;
+    }
+    return true;
+}
+
+/* Locked: begin items in order while memory allows. True: some began. */
+static bool get_begin_more(kv_operation *operation)
+{
+    uint64_t now_ms = kv_engine_now(operation->engine);
+    uint32_t end = operation->next + GET_BEGIN_COUNT_MAX;
+    bool progress = false;
+    bool starved = !get_begin_waiting(operation, now_ms);
+
+    while (!starved && operation->next < operation->count && operation->next < end &&
+           may_hold_more(operation)) {
+        uint32_t i = operation->next;
+
+        if (i % GET_PREFETCH_COUNT == 0)
+            hash_ahead(operation, i);
+        operation->works[i].state = KV_WORK_NEW;
+        starved = get_begin(operation, i, now_ms) < 0;
+        if (starved)
+            break;
+        operation->waiting_count += operation->works[i].state == KV_WORK_WAITING;
+        operation->next++;
+        progress = true;
+    }
+    if (starved && kv_list_empty(&operation->wait))
+        kv_list_append(&operation->engine->memory_waiters, &operation->wait);
+    return progress;
+}
+
+/* Copy a filled frame to the caller (and a packed value to its small frame) and verify it. Not locked. */
+static bool copy_out(const kv_operation *operation, const kv_work *work)
+{
+    const kv_tier *tier = &operation->engine->tier;
+    uint32_t i = (uint32_t)(work - operation->works);
+    uint8_t *target = (uint8_t *)operation->request->items[i].value;
+    uint32_t position = 0;
+    uint32_t checksum = 0;
+
+    while (position < work->size) {
+        uint32_t size;
+        const uint8_t *source = kv_frame_range(tier, work->frame, work->frame->skip + position, &size);
+
+        if (size > work->size - position)
+            size = work->size - position;
+        checksum = target ? kv_checksum_copy(checksum, target + position, source, size)
+                          : kv_checksum(checksum, source, size);
+        position += size;
+    }
+    return checksum == work->checksum;
+}
+
+static void fill_small_frame(const kv_operation *operation, const kv_work *work)
+{
+    const kv_tier *tier = &operation->engine->tier;
+    uint32_t position = 0;
+
+    while (position < work->size) {
+        uint32_t source_size;
+        uint32_t target_size;
+        const uint8_t *source =
+            kv_frame_range(tier, work->frame, work->frame->skip + position, &source_size);
+        uint8_t *target = kv_frame_range(tier, work->staging, position, &target_size);
+        uint32_t size = source_size < target_size ? source_size : target_size;
+
+        if (size > work->size - position)
+            size = work->size - position;
+        memcpy(target, source, size);
+        position += size;
+    }
+}
+
+/* Locked: take the filled works off the ready list. */
+static void take_ready(kv_operation *operation, kv_list *works)
+{
+    kv_tier *tier = &operation->engine->tier;
+    kv_list *link;
+
+    while ((link = kv_list_pop(&operation->ready)) != NULL) {
+        kv_work *work = KV_CONTAINER(link, kv_work, link);
+
+        work->error = work->frame->error;
+        if (work->object->packed &&
+            !work->frame->object && operation->kind == KV_OP_GET && !work->error)
+            work->staging = kv_tier_allocate(tier, work->size, work->size);
+        kv_list_append(works, &work->link);
+    }
+}
+
+/* Locked: what a copied work comes to. */
+static void get_conclude(kv_operation *operation, kv_work *work)
+{
+    kv_engine *engine = operation->engine;
+    kv_object *object = work->object;
+    uint32_t i = (uint32_t)(work - operation->works);
+
+    if (work->error) {
+        get_finish(operation, i, KV_IO_ERROR);
+        return;
+    }
+    if (work->intact) {
+        if (work->staging && !object->dead && object->frame == 0) {
+            work->staging->state = KV_FRAME_FILLED;
+            kv_tier_attach(&engine->tier, work->staging, object, work->hash, i, operation->batch);
+        }
+        get_finish(operation, i, KV_OK);
+        return;
+    }
+    if (object->frame == work->frame->self && !work->frame->unwritten)
+        kv_tier_detach(&engine->tier, object);
+    if (work->retried) {
+        get_finish(operation, i, KV_CORRUPT);
+        return;
+    }
+    work->retried = 1;
+    work_release(operation, work);
+    work->state = KV_WORK_WAITING;
+    work->sequence = 0;
+    operation->waiting_count++;
+}
+
+/* Locked: give everything up; what is not done gets the status of the abort. */
+static void get_abort(kv_operation *operation)
+{
+    kv_list_remove(&operation->wait);
+    kv_list_remove(&operation->wait_journal);
+    for (uint32_t i = 0; i < operation->count; i++)
+        if (operation->works[i].state != KV_WORK_CLOSED)
+            get_finish(operation, i, operation->abort_status);
+    operation->complete = true;
+    operation->closed = true;
+}
+
+bool kv_get_step(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+    kv_list works;
+    bool progress;
+
+    kv_list_init(&works);
+    pthread_mutex_lock(&engine->lock);
+    if (operation->answered) {
+        pthread_mutex_unlock(&engine->lock);
+        return false;
+    }
+    if (engine->offline && !operation->abort_status)
+        operation->abort_status = KV_UNAVAILABLE;
+    if (operation->abort_status) {
+        get_abort(operation);
+        pthread_mutex_unlock(&engine->lock);
+        return true;
+    }
+    progress = get_begin_more(operation);
+    take_ready(operation, &works);
+    operation->complete = operation->done_count == operation->count;
+    operation->closed = operation->complete;
+    pthread_mutex_unlock(&engine->lock);
+
+    kv_operation_submit(operation);
+    if (kv_list_empty(&works))
+        return progress;
+    for (kv_list *link = works.next; link != &works; link = link->next) {
+        kv_work *work = KV_CONTAINER(link, kv_work, link);
+
+        work->intact = !work->error && copy_out(operation, work);
+        if (work->staging)
+            fill_small_frame(operation, work);
+    }
+
+    pthread_mutex_lock(&engine->lock);
+    while (!kv_list_empty(&works)) {
+        kv_work *work = KV_CONTAINER(kv_list_pop(&works), kv_work, link);
+
+        get_conclude(operation, work);
+    }
+    operation->complete = operation->done_count == operation->count;
+    operation->closed = operation->complete;
+    pthread_mutex_unlock(&engine->lock);
+    return true;
+}

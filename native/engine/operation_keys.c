@@ -1,0 +1,205 @@
+/* Operations that touch no value: exists, match_prefix, stat, delete, pin, unpin, flush.
+ *
+ * Like reads of values they show nothing that a crash could take back: what they saw is answered once
+ * it is visible. Deletes and pins are answered once their records are durable as the store promises. */
+
+#include "engine/engine_state.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define KEYS_PER_LOCK 256u   /* keys handled under one hold of the lock */
+#define KEYS_PREFETCH_COUNT 32u
+
+static void note_sequence(kv_operation *operation, uint64_t sequence)
+{
+    if (sequence > operation->seen_sequence)
+        operation->seen_sequence = sequence;
+}
+
+static kv_object *find(kv_operation *operation, const kv_item *item, uint64_t hash, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    kv_object *object = kv_index_find(engine->index, hash, (const void *)item->key, item->key_size);
+
+    if (object && kv_object_expired(object, now_ms))
+        object = NULL;
+    note_sequence(operation, object ? kv_object_sequence(object) : engine->delete_sequence);
+    return object;
+}
+
+static void stat_fill(const kv_object *object, kv_item *item, kv_item_stat *stat)
+{
+    item->result_size = object->size;
+    stat->version = kv_object_sequence(object);
+    stat->expiry_ms = kv_object_expiry_ms(object);
+    stat->checksum = object->checksum;
+    stat->flags = object->pinned ? KV_ITEM_PINNED : 0;
+}
+
+/* Locked. False: the journal has no room now, or (match_prefix) the first missing key was met. */
+static bool key_change(kv_operation *operation, kv_object *object, uint64_t hash)
+{
+    kv_engine *engine = operation->engine;
+    if (!kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))
+        return false;
+    if (operation->kind == KV_OP_DELETE) {
+        engine->delete_sequence = kv_update_delete(engine, object, hash, 0);
+        engine->statistics.deletes++;
+        note_sequence(operation, engine->delete_sequence);
+    } else if (object->pinned != (operation->kind == KV_OP_PIN)) {
+        note_sequence(operation, kv_update_pin(engine, object, operation->kind == KV_OP_PIN));
+    }
+    return true;
+}
+
+/* Locked. False: stop here for now. */
+static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    kv_item *item = &operation->request->items[i];
+    kv_object *object = find(operation, item, hash, now_ms);
+    bool changes = operation->kind == KV_OP_DELETE || operation->kind == KV_OP_PIN ||
+                   operation->kind == KV_OP_UNPIN;
+
+    item->result_size = 0;
+    if (changes && engine->read_only) {
+        kv_operation_finish(operation, i, KV_DENIED);
+        return true;
+    }
+    if (object && changes && !key_change(operation, object, hash))
+        return false;
+    if (object && !changes)
+        item->result_size = object->size;
+    if (object && operation->kind == KV_OP_STAT)
+        stat_fill(object, item, &operation->request->stats[i]);
+    kv_operation_finish(operation, i, object ? KV_OK : KV_NOT_FOUND);
+    if (operation->kind == KV_OP_MATCH_PREFIX && !object) {
+        for (uint32_t k = i + 1; k < operation->count; k++)
+            kv_operation_finish(operation, k, KV_NOT_FOUND);
+        operation->next = operation->count;
+        return false;
+    }
+    operation->request->matched += object != NULL;
+    return true;
+}
+
+static void keys_prefetch(const kv_operation *operation, uint32_t begin, uint32_t end, uint64_t *hashes)
+{
+    const kv_index *index = operation->engine->index;
+
+    for (uint32_t i = begin; i < end; i++) {
+        const kv_item *item = &operation->request->items[i];
+
+        hashes[i - begin] = kv_index_hash(index, (const void *)item->key, item->key_size);
+        kv_index_prefetch(index, hashes[i - begin]);
+    }
+    for (uint32_t i = begin; i < end; i++)
+        kv_index_prefetch_object(index, hashes[i - begin]);
+}
+
+/* Locked: a run of keys. True when it got through all of them. */
+static bool keys_run(kv_operation *operation, uint32_t begin, uint32_t end, uint64_t now_ms)
+{
+    uint64_t hashes[KEYS_PREFETCH_COUNT];
+
+    keys_prefetch(operation, begin, end, hashes);
+    for (uint32_t i = begin; i < end; i++) {
+        if (!key_step(operation, i, hashes[i - begin], now_ms))
+            return false;
+        operation->next = i + 1;
+    }
+    return true;
+}
+
+/* Locked. False: no room in the journal. */
+static bool keys_advance(kv_operation *operation)
+{
+    uint64_t now_ms = kv_engine_now(operation->engine);
+    uint32_t limit = operation->next + KEYS_PER_LOCK;
+
+    while (operation->next < operation->count && operation->next < limit) {
+        uint32_t end = operation->next + KEYS_PREFETCH_COUNT;
+
+        if (end > operation->count)
+            end = operation->count;
+        if (!keys_run(operation, operation->next, end, now_ms))
+            return operation->next == operation->count;
+    }
+    return true;
+}
+
+/* Locked: a flush is complete when nothing is on its way and everything appended is flushed. */
+static void flush_step(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+
+    if (engine->unwritten_count > 0) {
+        if (kv_list_empty(&operation->wait))
+            kv_list_append(&engine->unwritten_waiters, &operation->wait);
+        return;
+    }
+    if (operation->seen_sequence == 0)
+        operation->seen_sequence = engine->journal.next - 1;
+    if (engine->journal.flushed >= operation->seen_sequence) {
+        operation->complete = true;
+        return;
+    }
+    kv_journal_want_flush(engine);
+    kv_operation_wait_sequence(operation, operation->seen_sequence, false);
+}
+
+static void keys_abort(kv_operation *operation)
+{
+    kv_list_remove(&operation->wait);
+    kv_list_remove(&operation->wait_journal);
+    if (!operation->complete)
+        for (uint32_t i = 0; i < operation->count; i++)
+            operation->request->items[i].status = (int32_t)operation->abort_status;
+    operation->request->matched = 0;
+    operation->done_count = operation->count;
+    operation->complete = true;
+}
+
+/* Locked: the last item is done; answer when what was seen or changed is visible. */
+static void keys_settle(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+
+    if (operation->seen_sequence <= kv_engine_visible(engine))
+        operation->complete = true;
+    else
+        kv_operation_wait_sequence(operation, operation->seen_sequence, true);
+}
+
+bool kv_keys_step(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+    bool progress = false;
+    uint32_t before = operation->next;
+
+    pthread_mutex_lock(&engine->lock);
+    if (operation->answered) {
+        pthread_mutex_unlock(&engine->lock);
+        return false;
+    }
+    if (engine->offline && !operation->abort_status)
+        operation->abort_status = KV_UNAVAILABLE;
+    if (operation->abort_status) {
+        keys_abort(operation);
+    } else if (operation->kind == KV_OP_FLUSH) {
+        flush_step(operation);
+    } else {
+        bool room = keys_advance(operation);
+
+        progress = operation->next != before;
+        kv_journal_kick(engine);
+        if (operation->next == operation->count)
+            keys_settle(operation);
+        else if (!room)
+            kv_operation_wait_sequence(operation, engine->journal.next - 1, true);
+    }
+    operation->closed = operation->complete;
+    pthread_mutex_unlock(&engine->lock);
+    return progress && !operation->complete;
+}

@@ -1,0 +1,262 @@
+/* The device's space: extents, growth of the slab file, quarantine and eviction.
+ *
+ * An object that was superseded or deleted is retired: its extents stay untouched until the record
+ * that made it obsolete is flushed and its last reader has let go (invariant 2 of engine_state.h). */
+
+#include "engine/engine_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SPACE_RETIRED_CAPACITY_FIRST 256u
+#define SPACE_SLAB_COUNT_MAX (1u << 20)
+
+int kv_space_open(kv_engine *engine, uint64_t slab_size, uint64_t space_size)
+{
+    kv_space *space = &engine->space;
+    uint64_t slab_count = space_size / slab_size;
+    kv_slab_options options = {
+        .slab_size = slab_size,
+        .slab_count = (uint32_t)(slab_count < SPACE_SLAB_COUNT_MAX ? slab_count : SPACE_SLAB_COUNT_MAX),
+        .alignment = KV_DEVICE_ALIGNMENT,
+        .extent_size_max = (uint32_t)(slab_size / 8),
+    };
+    int64_t size = engine->device->operations->file_size(engine->device, KV_FILE_SLABS);
+
+    if (size < 0)
+        return (int)size;
+    memset(space, 0, sizeof(*space));
+    space->slab_size = slab_size;
+    space->reserved_size = (uint64_t)size;
+    space->retired = calloc(SPACE_RETIRED_CAPACITY_FIRST, sizeof(*space->retired));
+    if (!space->retired)
+        return -ENOMEM;
+    space->retired_capacity = SPACE_RETIRED_CAPACITY_FIRST;
+    return kv_slab_open(&options, &space->slabs);
+}
+
+void kv_space_close(kv_engine *engine)
+{
+    if (engine->space.slabs)
+        kv_slab_close(engine->space.slabs);
+    free(engine->space.retired);
+    memset(&engine->space, 0, sizeof(engine->space));
+}
+
+/* The slab file must reach behind the last slab in use before anything is written there. */
+static int space_grow(kv_engine *engine)
+{
+    kv_space *space = &engine->space;
+    uint64_t needed = KV_SLABS_START + (uint64_t)kv_slab_high_mark(space->slabs) * space->slab_size;
+    uint64_t limit = KV_SLABS_START + kv_slab_space_size(space->slabs);
+    uint64_t wanted = needed + KV_GROW_STEP < limit ? needed + KV_GROW_STEP : limit;
+    const kv_device_operations *operations = engine->device->operations;
+    int result;
+
+    if (needed <= space->reserved_size)
+        return 0;
+    result = operations->file_reserve(engine->device, KV_FILE_SLABS, wanted);
+    if (result == -ENOSPC) {
+        wanted = needed;
+        result = operations->file_reserve(engine->device, KV_FILE_SLABS, wanted);
+    }
+    if (result == 0)
+        space->reserved_size = wanted;
+    return result;
+}
+
+/* The file system is full: give out no slab that the file does not hold. */
+static void space_limit(kv_engine *engine)
+{
+    kv_space *space = &engine->space;
+
+    space->full = true;
+    kv_slab_limit(space->slabs,
+                  (uint32_t)((space->reserved_size - KV_SLABS_START) / space->slab_size));
+}
+
+/* Nothing was free: can waiting or evicting help? */
+static int space_refuse(kv_engine *engine, uint32_t size)
+{
+    if (engine->options.eviction == KV_EVICTION_CACHE && engine->space.retired_size < size)
+        kv_space_evict(engine, size);
+    if (engine->space.retired_count == 0)
+        return -ENOSPC;
+    kv_journal_want_flush(engine);
+    return -EAGAIN;
+}
+
+static int space_take(kv_engine *engine, uint32_t size, bool ideal, kv_extent *pieces)
+{
+    kv_slab_allocator *slabs = engine->space.slabs;
+    int count = ideal ? kv_slab_allocate_ideal(slabs, size, pieces)
+                      : kv_slab_allocate(slabs, size, pieces);
+
+    if (count < 0 || space_grow(engine) == 0)
+        return count;
+    kv_space_free(engine, pieces, (uint32_t)count);
+    space_limit(engine);
+    return -ENOSPC;
+}
+
+int kv_space_allocate(kv_engine *engine, uint32_t size, bool ideal, kv_extent pieces[KV_SLAB_PIECES_MAX])
+{
+    bool was_full = engine->space.full;
+    int count = space_take(engine, size, ideal, pieces);
+
+    if (count < 0 && !was_full && engine->space.full)
+        count = space_take(engine, size, ideal, pieces); /* within what the file already has */
+    return count < 0 && !ideal ? space_refuse(engine, size) : count;
+}
+
+int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, kv_extent *extent)
+{
+    int result = kv_slab_allocate_pack(engine->space.slabs, size, live_size, extent);
+
+    if (result < 0)
+        return result;
+    if (space_grow(engine) == 0)
+        return 0;
+    extent->size = live_size;
+    kv_slab_free(engine->space.slabs, extent);
+    space_limit(engine);
+    return -ENOSPC;
+}
+
+void kv_space_free(kv_engine *engine, const kv_extent *pieces, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        kv_slab_free(engine->space.slabs, &pieces[i]);
+}
+
+static int retired_grow(kv_space *space)
+{
+    uint32_t capacity = space->retired_capacity * 2;
+    kv_retired *ring = calloc(capacity, sizeof(*ring));
+
+    if (!ring)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < space->retired_count; i++)
+        ring[i] = space->retired[(space->retired_head + i) & (space->retired_capacity - 1)];
+    free(space->retired);
+    space->retired = ring;
+    space->retired_capacity = capacity;
+    space->retired_head = 0;
+    return 0;
+}
+
+static uint64_t object_space(const kv_engine *engine, const kv_object *object)
+{
+    kv_extent pieces[KV_SLAB_PIECES_MAX];
+    uint32_t count = kv_object_pieces(engine, object, pieces);
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        size += pieces[i].size;
+    return size;
+}
+
+int kv_space_retire(kv_engine *engine, kv_object *object, uint64_t sequence)
+{
+    kv_space *space = &engine->space;
+
+    assert(object->dead && object->frame == 0);
+    if (space->retired_count == space->retired_capacity && retired_grow(space) < 0)
+        return -ENOMEM;
+    space->retired[(space->retired_head + space->retired_count) & (space->retired_capacity - 1)] =
+        (kv_retired){.sequence = sequence, .object = kv_index_handle(engine->index, object)};
+    space->retired_count++;
+    space->retired_size += object_space(engine, object);
+    if (space->retired_count >= KV_QUARANTINE_COUNT_MAX)
+        kv_journal_want_flush(engine);
+    return 0;
+}
+
+static void object_free(kv_engine *engine, kv_object *object)
+{
+    kv_extent pieces[KV_SLAB_PIECES_MAX];
+    uint32_t count = kv_object_pieces(engine, object, pieces);
+
+    assert(object->holders == 0);
+    kv_space_free(engine, pieces, count);
+    if (object->scattered)
+        kv_index_side_free(engine->index, (uint32_t)kv_object_location(object),
+                           sizeof(uint64_t) * (count + 1));
+    kv_index_destroy(engine->index, object);
+}
+
+void kv_space_release(kv_engine *engine)
+{
+    kv_space *space = &engine->space;
+    while (space->retired_count > 0) {
+        kv_retired *first = &space->retired[space->retired_head];
+        kv_object *object;
+
+        if (first->sequence > engine->journal.flushed)
+            break;
+        object = kv_index_at(engine->index, first->object);
+        space->retired_size -= object_space(engine, object);
+        space->retired_head = (space->retired_head + 1) & (space->retired_capacity - 1);
+        space->retired_count--;
+        if (object->holders > 0)
+            object->queue = KV_QUEUE_ORPHAN;
+        else
+            object_free(engine, object);
+    }
+    kv_operation_wake_all(&engine->space_waiters); /* they ask for another flush where it takes one */
+}
+
+void kv_object_hold(kv_object *object)
+{
+    assert(object->holders < UINT16_MAX);
+    object->holders++;
+}
+
+void kv_object_release(kv_engine *engine, kv_object *object)
+{
+    assert(object->holders > 0);
+    object->holders--;
+    if (object->holders == 0 && object->dead && object->queue == KV_QUEUE_ORPHAN) {
+        object_free(engine, object);
+        kv_operation_wake_all(&engine->space_waiters);
+    }
+}
+
+static bool object_may_go(void *context, uint32_t handle, uint64_t *hash)
+{
+    const kv_engine *engine = context;
+    const kv_object *object = kv_index_at(engine->index, handle);
+
+    *hash = kv_index_hash(engine->index, object->key, object->key_size);
+    return !object->pinned && object->stored;
+}
+
+bool kv_space_evict_one(kv_engine *engine)
+{
+    uint32_t handle;
+    kv_object *object;
+
+    if (!engine->eviction || !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))
+        return false;
+    handle = kv_eviction_pick(engine->eviction, object_may_go);
+    if (handle == 0)
+        return false;
+    object = kv_index_at(engine->index, handle);
+    object->queue = 0;
+    engine->statistics.evictions++;
+    kv_update_delete(engine, object, kv_index_hash(engine->index, object->key, object->key_size),
+                     KV_RECORD_FLAG_EVICTED);
+    return true;
+}
+
+uint64_t kv_space_evict(kv_engine *engine, uint64_t size)
+{
+    uint64_t before = engine->space.retired_size;
+
+    while (engine->space.retired_size - before < size)
+        if (!kv_space_evict_one(engine))
+            break;
+    return engine->space.retired_size - before;
+}

@@ -1,0 +1,192 @@
+/* Going through all objects: listing keys, and verifying values on the device (scrub and check). */
+
+#include "engine/engine_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_HEADER_SIZE 24u
+#define VERIFY_BATCH_COUNT 256u
+
+typedef struct listing {
+    const kv_engine *engine;
+    const uint8_t *prefix;
+    uint32_t prefix_size;
+    uint8_t *buffer;
+    uint64_t size;
+    uint64_t used;
+    uint64_t needed; /* by the whole segment */
+    uint64_t now_ms;
+} listing;
+
+/* {u16 key_size, u16 flags, u32 size, u64 version, u64 expiry_ms, key} */
+static void entry_put(uint8_t *target, const kv_object *object, uint16_t flags)
+{
+    uint16_t key_size = (uint16_t)object->key_size;
+    uint32_t size = object->size;
+    uint64_t version = kv_object_sequence(object);
+    uint64_t expiry_ms = kv_object_expiry_ms(object);
+
+    memcpy(target, &key_size, sizeof(key_size));
+    memcpy(target + 2, &flags, sizeof(flags));
+    memcpy(target + 4, &size, sizeof(size));
+    memcpy(target + 8, &version, sizeof(version));
+    memcpy(target + 16, &expiry_ms, sizeof(expiry_ms));
+    memcpy(target + LIST_HEADER_SIZE, object->key, key_size);
+}
+
+static void list_object(void *context, kv_object *object)
+{
+    listing *state = context;
+    uint64_t size = LIST_HEADER_SIZE + object->key_size;
+
+    if (kv_object_expired(object, state->now_ms) || object->key_size < state->prefix_size ||
+        memcmp(object->key, state->prefix, state->prefix_size) != 0)
+        return;
+    state->needed += size;
+    if (state->used + size > state->size)
+        return;
+    entry_put(state->buffer + state->used, object, object->pinned ? KV_ITEM_PINNED : 0);
+    state->used += size;
+}
+
+int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, uint32_t prefix_size,
+                       void *buffer, uint64_t size)
+{
+    listing state = {.engine = engine,
+                     .prefix = prefix ? prefix : "",
+                     .prefix_size = prefix_size,
+                     .buffer = buffer,
+                     .size = size,
+                     .now_ms = kv_engine_now(engine)};
+    bool more = *cursor != UINT64_MAX;
+
+    while (more) {
+        uint64_t here = *cursor;
+        uint64_t used = state.used;
+
+        state.needed = 0;
+        pthread_mutex_lock(&engine->lock);
+        more = kv_index_scan(engine->index, cursor, list_object, &state);
+        pthread_mutex_unlock(&engine->lock);
+        if (state.used - used < state.needed) { /* the segment did not fit: give it whole, next time */
+            *cursor = here;
+            state.used = used;
+            return used > 0 ? (int64_t)used : -(int64_t)ENOBUFS;
+        }
+    }
+    *cursor = UINT64_MAX;
+    return (int64_t)state.used;
+}
+
+typedef struct verification {
+    kv_engine *engine;
+    kv_item *items;
+    uint8_t *keys;
+    uint32_t count;
+    uint32_t capacity;
+    int error;
+} verification;
+
+static void note(void *context, kv_object *object)
+{
+    verification *state = context;
+
+    if (!object->stored || object->size == 0 || state->error)
+        return;
+    if (state->count == state->capacity) {
+        uint32_t capacity = state->capacity * 2 + VERIFY_BATCH_COUNT;
+        kv_item *items = realloc(state->items, capacity * sizeof(*items));
+        uint8_t *keys = realloc(state->keys, (size_t)capacity * KV_KEY_SIZE_MAX);
+
+        state->items = items ? items : state->items;
+        state->keys = keys ? keys : state->keys;
+        if (!items || !keys) {
+            state->error = -ENOMEM;
+            return;
+        }
+        state->capacity = capacity;
+    }
+    memcpy(state->keys + (size_t)state->count * KV_KEY_SIZE_MAX, object->key, object->key_size);
+    state->items[state->count++] = (kv_item){.key_size = object->key_size, .value_size = object->size};
+}
+
+/* Bad keys as entries; the bytes used, or -ENOBUFS. */
+static int64_t report(const verification *state, uint8_t *buffer, uint64_t size, uint64_t used)
+{
+    for (uint32_t i = 0; i < state->count; i++) {
+        const kv_item *item = &state->items[i];
+        uint64_t needed = LIST_HEADER_SIZE + item->key_size;
+        uint16_t status = (uint16_t)item->status;
+        uint16_t key_size = (uint16_t)item->key_size;
+
+        if (item->status != KV_CORRUPT && item->status != KV_IO_ERROR)
+            continue;
+        if (used + needed > size)
+            return -ENOBUFS;
+        memset(buffer + used, 0, LIST_HEADER_SIZE);
+        memcpy(buffer + used, &key_size, sizeof(key_size));
+        memcpy(buffer + used + 2, &status, sizeof(status));
+        memcpy(buffer + used + 4, &item->value_size, sizeof(item->value_size));
+        memcpy(buffer + used + LIST_HEADER_SIZE, (const void *)item->key, key_size);
+        used += needed;
+    }
+    return (int64_t)used;
+}
+
+static int verify_segment(verification *state, kv_engine_run *run, void *runner)
+{
+    for (uint32_t i = 0; i < state->count; i++)
+        state->items[i].key = (uint64_t)(state->keys + (size_t)i * KV_KEY_SIZE_MAX);
+    for (uint32_t i = 0; i < state->count; i += VERIFY_BATCH_COUNT) {
+        uint32_t left = state->count - i;
+        kv_request request = {.items = state->items + i,
+                              .count = left < VERIFY_BATCH_COUNT ? left : VERIFY_BATCH_COUNT,
+                              .operation = KV_OP_READ_DEVICE};
+        int result = run(runner, &request);
+
+        if (result != 0)
+            return result < 0 ? result : -ECANCELED;
+    }
+    return 0;
+}
+
+int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max, void *buffer,
+                         uint64_t size, uint64_t *objects, uint64_t *bytes, kv_engine_run *run,
+                         void *runner)
+{
+    verification state = {.engine = engine};
+    uint64_t verified = 0;
+    int64_t used = 0;
+    bool more = *cursor != UINT64_MAX;
+
+    while (more && verified < bytes_max && used >= 0) {
+        uint64_t here = *cursor;
+        int64_t result;
+
+        state.count = 0;
+        pthread_mutex_lock(&engine->lock);
+        more = kv_index_scan(engine->index, cursor, note, &state);
+        pthread_mutex_unlock(&engine->lock);
+        result = state.error ? state.error : verify_segment(&state, run, runner);
+        if (result == 0)
+            result = report(&state, buffer, size, (uint64_t)used);
+        if (result < 0) {
+            *cursor = here;
+            used = result == -ENOBUFS && used > 0 ? used : result;
+            break;
+        }
+        used = result;
+        for (uint32_t i = 0; i < state.count; i++)
+            verified += state.items[i].value_size;
+        *objects += state.count;
+    }
+    if (!more && used >= 0)
+        *cursor = UINT64_MAX;
+    *bytes += verified;
+    free(state.items);
+    free(state.keys);
+    return used;
+}

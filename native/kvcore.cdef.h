@@ -1,0 +1,172 @@
+/* The C core's whole interface. kvcore.h includes this file and cffi reads it,
+ * so it holds declarations only: no #include, no #if, no macro but a number. */
+
+/* Limits. Sizes in bytes. */
+#define KV_KEY_SIZE_LIMIT 1024
+#define KV_VALUE_SIZE_LIMIT 67108864
+#define KV_BATCH_COUNT_LIMIT 65536
+#define KV_MESSAGE_SIZE 512
+
+/* Functions return 0 or a count; failures are a negative errno. */
+
+/* CRC-32C of `size` bytes at `data`, continuing from `seed` (0 to begin). */
+uint32_t kv_checksum(uint32_t seed, const void *data, size_t size);
+
+typedef enum kv_operation_kind {
+    KV_OP_SET = 1,
+    KV_OP_GET = 2,          /* into item.value, at most item.value_size bytes */
+    KV_OP_EXISTS = 3,
+    KV_OP_MATCH_PREFIX = 4, /* request.matched: how many leading keys exist */
+    KV_OP_DELETE = 5,
+    KV_OP_STAT = 6,         /* item.result_size, version, checksum, expiry_ms, flags; no value is read */
+    KV_OP_PIN = 7,
+    KV_OP_UNPIN = 8,
+    KV_OP_FLUSH = 9         /* no items: everything acknowledged so far survives power loss afterwards */
+} kv_operation_kind;
+
+/* Per-key results. */
+typedef enum kv_status {
+    KV_OK = 0,
+    KV_EXISTS = 1,          /* set with if_absent: the key is there already */
+    KV_NOT_FOUND = 2,
+    KV_NO_SPACE = 3,
+    KV_QUOTA = 4,
+    KV_TOO_LARGE = 5,       /* value above KV_VALUE_SIZE_LIMIT */
+    KV_UNAVAILABLE = 6,     /* the store is offline after a device failure */
+    KV_TIMEOUT = 7,
+    KV_DENIED = 8,          /* read-only store */
+    KV_BUFFER_TOO_SMALL = 9,/* result_size says what is needed */
+    KV_CORRUPT = 10,        /* stored bytes do not match their checksum */
+    KV_IO_ERROR = 11,
+    KV_CANCELLED = 12
+} kv_status;
+
+#define KV_ITEM_PINNED 1
+
+typedef struct kv_item {
+    uint64_t key;           /* address */
+    uint64_t value;         /* address: source of a set, target of a get */
+    uint32_t key_size;
+    uint32_t value_size;    /* bytes to set; room for a get */
+    uint32_t result_size;   /* bytes of the object */
+    int32_t status;         /* kv_status */
+} kv_item;
+
+typedef struct kv_item_stat {
+    uint64_t version;
+    uint64_t expiry_ms;     /* unix time, 0: never */
+    uint32_t checksum;
+    uint32_t flags;
+} kv_item_stat;
+
+typedef struct kv_request {
+    kv_item *items;         /* caller-owned until the request is done */
+    kv_item_stat *stats;    /* STAT: one for each item */
+    uint32_t count;
+    uint32_t operation;     /* kv_operation_kind */
+    uint32_t if_absent;
+    uint32_t matched;
+    uint64_t ttl_ms;        /* SET; 0: the store's default */
+    uint64_t timeout_ms;    /* 0: the store's default */
+    uint64_t tag;           /* the caller's, returned by kv_queue_reap */
+    void *operation_state;  /* the core's */
+} kv_request;
+
+typedef enum kv_durability { KV_DURABILITY_MEMORY = 0, KV_DURABILITY_DISK = 1, KV_DURABILITY_SYNC = 2 } kv_durability;
+typedef enum kv_eviction_mode { KV_EVICTION_NONE = 0, KV_EVICTION_CACHE = 1 } kv_eviction_mode;
+typedef enum kv_driver { KV_DRIVER_AUTO = 0, KV_DRIVER_URING = 1, KV_DRIVER_THREADS = 2 } kv_driver;
+typedef enum kv_open_mode { KV_OPEN_NORMAL = 0, KV_OPEN_EXISTING = 1, KV_OPEN_READ_ONLY = 2 } kv_open_mode;
+
+typedef struct kv_store_options {
+    const char *directory;     /* made when missing (KV_OPEN_NORMAL) */
+    uint64_t capacity;         /* bytes of slabs; 0: as much as the file system has, grown as needed */
+    uint64_t objects_max;      /* 0: no limit. Cache mode evicts beyond it; otherwise sets answer KV_QUOTA */
+    uint64_t memory;           /* bytes of the DRAM tier */
+    uint32_t durability;
+    uint32_t eviction;
+    uint32_t driver;
+    uint32_t open_mode;
+    uint32_t workers;          /* threads that execute asynchronous batches */
+    uint32_t depth;            /* device operations in flight */
+    uint64_t ttl_ms;           /* default of objects; 0: never */
+    uint64_t timeout_ms;       /* default deadline of a batch */
+    uint64_t scrub_bytes_per_s;/* 0: no background scrub */
+} kv_store_options;
+
+typedef struct kv_store kv_store;
+typedef struct kv_queue kv_queue;
+
+/* Open or make a store. On failure `message` (KV_MESSAGE_SIZE bytes) says what, which file, at which offset.
+ * -EBUSY: another process (or this one) has it open. -ENOTSUP: other format version. -EBADMSG: corruption.
+ * -EACCES, -ENOSPC, -EINVAL (bad option), -ENOENT (KV_OPEN_EXISTING and nothing there). */
+int kv_store_open(const kv_store_options *options, kv_store **store, char *message);
+/* Refuses new requests, waits for those in flight (at most timeout_ms, then cancels them), flushes, releases the directory. Frees the store. */
+int kv_store_close(kv_store *store, uint64_t timeout_ms);
+/* In a child after fork: give up the inherited descriptors without touching the files. The store must not be used again. */
+void kv_store_abandon(kv_store *store);
+
+/* Execute on the calling thread; returns when every item has its status. 0, or -EINVAL (bad request), -ESHUTDOWN (closing). */
+int kv_store_run(kv_store *store, kv_request *request);
+/* Execute in the background; the request and what it points at stay untouched by the caller until kv_queue_reap returned its tag. */
+int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request);
+/* Ask for an early end: items not done become KV_CANCELLED. The request is still reaped. */
+void kv_store_cancel(kv_store *store, kv_request *request);
+
+/* Completions for one event loop; `descriptor` becomes readable (an eventfd) when there are some. */
+int kv_queue_open(kv_store *store, kv_queue **queue, int *descriptor);
+/* Tags of finished requests, at most `max`; returns how many. Clears the eventfd. */
+int kv_queue_reap(kv_queue *queue, uint64_t *tags, uint32_t max);
+/* Every request of the queue must have been reaped. */
+void kv_queue_close(kv_queue *queue);
+
+/* Bytes the caller will use for values often: registered with the device for direct transfer where it can be. */
+int kv_store_register(kv_store *store, uint64_t address, uint64_t size);
+int kv_store_unregister(kv_store *store, uint64_t address);
+
+/* List keys: fills `buffer` with entries {u16 key_size, u16 flags, u32 size, u64 version, u64 expiry_ms, key}, returns bytes used; *cursor 0 begins,
+ * and is UINT64_MAX at the end. Order is unspecified; a key present all the time is listed exactly once. */
+int64_t kv_store_list(kv_store *store, uint64_t *cursor, const void *prefix, uint32_t prefix_size, void *buffer, uint64_t size);
+
+/* Verify stored values from *cursor on, about `bytes_max` bytes of them a call; bad keys go to `buffer` as entries like kv_store_list's with the status in
+ * flags. Returns bytes used in buffer; *cursor is UINT64_MAX at the end. objects and bytes count what was verified. */
+int64_t kv_store_verify(kv_store *store, uint64_t *cursor, uint64_t bytes_max, void *buffer, uint64_t size, uint64_t *objects, uint64_t *bytes);
+
+/* Empty sparse slabs now; returns how many were freed. */
+int kv_store_compact(kv_store *store, uint64_t timeout_ms);
+/* Write a checkpoint now. */
+int kv_store_checkpoint(kv_store *store, uint64_t timeout_ms);
+
+typedef struct kv_slab_row {
+    uint32_t slab_class;
+    uint32_t extent_size;   /* 0: packs */
+    uint32_t slabs;
+    uint32_t reserved;
+    uint64_t live_count;
+    uint64_t live_size;
+    uint64_t free_size;
+} kv_slab_row;
+
+int kv_store_slabs(kv_store *store, kv_slab_row *rows, int rows_max);
+
+/* Counters since open, and gauges. Sizes in bytes. */
+typedef struct kv_store_statistics {
+    uint64_t objects, value_size;          /* gauges: live objects and the sum of their sizes */
+    uint64_t pinned_objects;
+    uint64_t capacity, slab_size, slabs, slabs_free;
+    uint64_t space_used, space_free, space_quarantined;
+    uint64_t index_size;
+    uint64_t memory_capacity, memory_used, memory_objects, memory_huge_size;
+    uint64_t gets, get_hits, get_misses, get_memory_hits, sets, deletes, exists;
+    uint64_t bytes_read, bytes_written;    /* by clients */
+    uint64_t device_reads, device_writes, device_flushes, device_read_bytes, device_write_bytes;
+    uint64_t journal_size, journal_generation, journal_groups, journal_records, sequence, sequence_durable, sequence_flushed;
+    uint64_t checkpoints, checkpoint_sequence;
+    uint64_t evictions, expirations, compactions, compacted_bytes;
+    uint64_t corrupt_values, scrubbed_values, scrubbed_bytes, scrub_passes;
+    uint64_t recovered_objects, recovered_records, recovery_cut_size, recovery_dropped, recovery_ns;
+    uint64_t in_flight, offline;           /* offline: the errno that took the target offline, 0: serving */
+} kv_store_statistics;
+
+void kv_store_statistics_read(kv_store *store, kv_store_statistics *statistics);
+/* Which driver and checksum code run, as JSON-free text "driver=io_uring direct=1 checksum=vpclmulqdq". */
+int kv_store_describe(kv_store *store, char *text, size_t size);
