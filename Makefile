@@ -5,6 +5,7 @@ PYTHON ?= python3
 SEED ?=
 BENCH_ARGUMENTS ?=
 FUZZ_RUNS ?= 10000000
+FUZZ_SECONDS ?= 0
 SIMULATE_ARGUMENTS ?=
 
 # The commands of .venv come first: its cmake and ninja build, whatever the machine has.
@@ -68,10 +69,10 @@ sanitize: .venv/packages
 	done
 
 fuzz: .venv/packages
-	tests/fuzz/run.sh $(FUZZ_RUNS)
+	tests/fuzz/run.sh $(FUZZ_RUNS) $(FUZZ_SECONDS)
 
 simulate: .venv/packages
-	cmake --preset release && cmake --build --preset release
+	cmake --preset release && cmake --build --preset release --target simulate
 	SEED=$(SEED) build/release/simulate $(SIMULATE_ARGUMENTS)
 
 clean:

@@ -21,7 +21,7 @@ typedef enum kv_operation_kind {
     KV_OP_STAT = 6,         /* item.result_size, version, checksum, expiry_ms, flags; no value is read */
     KV_OP_PIN = 7,
     KV_OP_UNPIN = 8,
-    KV_OP_FLUSH = 9         /* no items: everything acknowledged so far survives power loss afterwards */
+    KV_OP_FLUSH = 9         /* no items: everything acknowledged so far survives power loss afterwards, if request.matched is 1 */
 } kv_operation_kind;
 
 /* Per-key results. */
@@ -66,6 +66,8 @@ typedef struct kv_request {
     uint32_t operation;     /* kv_operation_kind */
     uint32_t if_absent;
     uint32_t matched;
+    int32_t status;         /* FLUSH, which has no items: kv_status */
+    uint32_t reserved;
     uint64_t ttl_ms;        /* SET; 0: the store's default */
     uint64_t timeout_ms;    /* 0: the store's default */
     uint64_t tag;           /* the caller's, returned by kv_queue_reap */
@@ -105,7 +107,8 @@ int kv_store_close(kv_store *store, uint64_t timeout_ms);
 /* In a child after fork: give up the inherited descriptors without touching the files. The store must not be used again. */
 void kv_store_abandon(kv_store *store);
 
-/* Execute on the calling thread; returns when every item has its status. 0, or -EINVAL (bad request), -ESHUTDOWN (closing). */
+/* Execute on the calling thread; returns when every item has its status. 0, or -EINVAL (bad request), -ESHUTDOWN
+ * (closing); a flush that failed: -ETIMEDOUT, or -EIO when the store is offline. */
 int kv_store_run(kv_store *store, kv_request *request);
 /* Execute in the background; the request and what it points at stay untouched by the caller until kv_queue_reap returned its tag. */
 int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request);

@@ -319,7 +319,11 @@ void kv_store_abandon(kv_store *store)
 
 int kv_store_run(kv_store *store, kv_request *request)
 {
-    return kv_task_run(store, request, false);
+    int error = kv_task_run(store, request);
+
+    if (error < 0 || request->status == KV_OK)
+        return error;
+    return request->status == KV_TIMEOUT ? -ETIMEDOUT : -EIO;
 }
 
 int kv_store_register(kv_store *store, uint64_t address, uint64_t size)

@@ -83,8 +83,8 @@ void kv_condition_wait_ms(pthread_cond_t *condition, pthread_mutex_t *mutex, uin
 /* task.c: the engine's executor ports. */
 void kv_task_ready(void *executor, kv_operation *operation);
 void kv_task_answered(void *executor, kv_operation *operation);
-/* Run a request on this thread, also one of the engine's own while the store is closing. */
-int kv_task_run(kv_store *store, kv_request *request, bool internal);
+/* Run a request on this thread. */
+int kv_task_run(kv_store *store, kv_request *request);
 /* Abort every task whose deadline has passed, or all. */
 void kv_task_expire(kv_store *store, bool all, kv_status status);
 void *kv_task_worker(void *store);

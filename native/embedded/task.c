@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define QUEUE_CAPACITY_FIRST 64u
+#define WORKER_TASKS_MAX 16u /* stepped together: few enough that other workers get some */
 
 static kv_task *task_create(kv_store *store, kv_request *request, kv_queue *queue)
 {
@@ -120,13 +121,14 @@ void kv_task_answered(void *executor, kv_operation *operation)
     pthread_mutex_unlock(&store->mutex);
 }
 
-static int task_begin(kv_task *task, bool internal)
+/* None begins once the store is closing, so that the last one is the last. */
+static int task_begin(kv_task *task)
 {
     kv_store *store = task->store;
     int error;
 
     pthread_mutex_lock(&store->mutex);
-    error = store->stopping || (store->closing && !internal) ? -ESHUTDOWN : 0;
+    error = store->closing ? -ESHUTDOWN : 0;
     if (error == 0)
         store->task_count++;
     pthread_mutex_unlock(&store->mutex);
@@ -145,15 +147,14 @@ static int task_begin(kv_task *task, bool internal)
     return error;
 }
 
-static int task_open(kv_store *store, kv_request *request, kv_queue *queue, bool internal,
-                     kv_task **result)
+static int task_open(kv_store *store, kv_request *request, kv_queue *queue, kv_task **result)
 {
     kv_task *task = task_create(store, request, queue);
     int error;
 
     if (!task)
         return -ENOMEM;
-    error = task_begin(task, internal);
+    error = task_begin(task);
     if (error < 0) {
         pthread_cond_destroy(&task->wake);
         free(task);
@@ -188,10 +189,10 @@ static bool task_wait(kv_task *task)
     return answered;
 }
 
-int kv_task_run(kv_store *store, kv_request *request, bool internal)
+int kv_task_run(kv_store *store, kv_request *request)
 {
     kv_task *task;
-    int error = task_open(store, request, NULL, internal, &task);
+    int error = task_open(store, request, NULL, &task);
     bool answered = false;
 
     if (error < 0)
@@ -210,28 +211,44 @@ int kv_task_run(kv_store *store, kv_request *request, bool internal)
     return 0;
 }
 
+/* Step several tasks and submit what they ask of the device in one go. */
+static void worker_steps(kv_store *store, kv_task **tasks, uint32_t count, kv_gather *gather)
+{
+    uint32_t finished = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        if (kv_operation_step_gather(tasks[i]->operation, gather))
+            tasks[finished++] = tasks[i];
+    kv_engine_submit(store->engine, gather);
+    for (uint32_t i = 0; i < finished; i++)
+        task_release(tasks[i]);
+}
+
 void *kv_task_worker(void *argument)
 {
     kv_store *store = argument;
+    kv_gather gather = {0};
 
     pthread_mutex_lock(&store->mutex);
     for (;;) {
-        kv_list *link = kv_list_pop(&store->runnable);
-        kv_task *task;
+        kv_task *tasks[WORKER_TASKS_MAX];
+        uint32_t count = 0;
+        kv_list *link;
 
-        if (!link && store->stopping)
+        while (count < WORKER_TASKS_MAX && (link = kv_list_pop(&store->runnable)) != NULL)
+            tasks[count++] = KV_CONTAINER(link, kv_task, run_link);
+        if (count == 0 && store->stopping)
             break;
-        if (!link) {
+        if (count == 0) {
             pthread_cond_wait(&store->work, &store->mutex);
             continue;
         }
-        task = KV_CONTAINER(link, kv_task, run_link);
         pthread_mutex_unlock(&store->mutex);
-        if (kv_operation_step(task->operation))
-            task_release(task);
+        worker_steps(store, tasks, count, &gather);
         pthread_mutex_lock(&store->mutex);
     }
     pthread_mutex_unlock(&store->mutex);
+    kv_gather_close(&gather);
     return NULL;
 }
 
@@ -295,7 +312,7 @@ int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request)
     pthread_mutex_unlock(&store->mutex);
     if (error < 0)
         return error;
-    error = task_open(store, request, queue, false, &task);
+    error = task_open(store, request, queue, &task);
     pthread_mutex_lock(&store->mutex);
     if (error == 0)
         make_runnable(task);
@@ -352,8 +369,10 @@ int kv_queue_reap(kv_queue *queue, uint64_t *tags, uint32_t max)
 
     pthread_mutex_lock(&store->mutex);
     count = queue->count < max ? queue->count : max;
-    memcpy(tags, queue->tags, count * sizeof(*tags));
-    memmove(queue->tags, queue->tags + count, (queue->count - count) * sizeof(*tags));
+    if (count > 0) { /* before the first request there is no array */
+        memcpy(tags, queue->tags, count * sizeof(*tags));
+        memmove(queue->tags, queue->tags + count, (queue->count - count) * sizeof(*tags));
+    }
     queue->count -= count;
     queue->outstanding -= count;
     /* With some left the descriptor stays readable. */

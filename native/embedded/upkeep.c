@@ -4,7 +4,6 @@
 #include "embedded/store_state.h"
 
 #include <assert.h>
-#include <errno.h>
 
 #define SCRUB_STEP_MS 250u
 #define SCRUB_REPORT_SIZE 65536u
@@ -21,13 +20,7 @@ void kv_upkeep_wanted(void *executor)
 
 int kv_upkeep_run(void *runner, kv_request *request)
 {
-    kv_store *store = runner;
-    bool closing;
-
-    pthread_mutex_lock(&store->mutex);
-    closing = store->closing;
-    pthread_mutex_unlock(&store->mutex);
-    return closing ? -ECANCELED : kv_task_run(store, request, true);
+    return kv_task_run(runner, request);
 }
 
 /* Verify about as many bytes as the rate allows in the time since the last step. What is corrupt is

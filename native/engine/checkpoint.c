@@ -6,6 +6,9 @@
  *      the header of the new journal file too
  *   4. the header of checkpoint g+1 makes it count; from then on journal g and checkpoint g are free
  *
+ * A checkpoint that a crash or a full file system ended after step 1 is taken up again there: journal
+ * g and checkpoint g are needed until checkpoint g+1 counts.
+ *
  * The copy is fuzzy: objects changed meanwhile may be in it with a later sequence than the one the
  * checkpoint stands for. Replay compares sequences, so applying the journal again is harmless. */
 
@@ -46,8 +49,8 @@ int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t 
 {
     kv_header header = {
         .kind = KV_HEADER_CHECKPOINT,
-        .fields = {generation, sequence, count, end, engine->journal.run,
-                   engine->device->operations->incarnation(engine->device)},
+        .fields = {generation, sequence, count, end, engine->journal.switch_run,
+                   engine->journal.switch_incarnation},
     };
     kv_io io = {.kind = KV_IO_WRITE, .file = kv_checkpoint_file(generation), .size = KV_PAGE_SIZE};
     int64_t result = engine->device->operations->file_reserve(engine->device, io.file, KV_PAGE_SIZE);
@@ -164,9 +167,20 @@ static int write_blocks(checkpoint *state)
 }
 
 /* Send the journal to its other file; the last sequence that stays behind. */
-static int switch_journal(kv_engine *engine, uint64_t *sequence)
+static int switch_journal(kv_engine *engine, uint64_t generation, uint64_t *sequence)
 {
     int result = 0;
+    bool there;
+
+    pthread_mutex_lock(&engine->lock);
+    there = engine->journal.generation == generation;
+    *sequence = engine->journal.switch_sequence - 1;
+    pthread_mutex_unlock(&engine->lock);
+    if (there)
+        return 0;
+    result = kv_journal_write_header(engine, generation);
+    if (result < 0)
+        return result;
 
     pthread_mutex_lock(&engine->lock);
     engine->journal.switch_wanted = true;
@@ -204,14 +218,13 @@ static int checkpoint_run(checkpoint *state)
     uint64_t sequence = 0;
     int64_t size = engine->device->operations->file_size(engine->device,
                                                          kv_checkpoint_file(state->generation));
-    int result = kv_journal_write_header(engine, state->generation);
+    int result;
 
     state->offset = KV_PAGE_SIZE;
     state->reserved_size = size > 0 ? (uint64_t)size : 0;
     if (posix_memalign((void **)&state->buffer, KV_PAGE_SIZE, KV_CHECKPOINT_BLOCK_SIZE_MAX) != 0)
         return -ENOMEM;
-    if (result == 0)
-        result = switch_journal(engine, &sequence);
+    result = switch_journal(engine, state->generation, &sequence);
     if (result == 0)
         result = write_blocks(state);
     if (result == 0)
@@ -220,8 +233,11 @@ static int checkpoint_run(checkpoint *state)
     free(state->segment);
     if (result < 0)
         return result;
+    pthread_mutex_lock(&engine->lock);
+    engine->checkpoint_generation = state->generation;
     engine->statistics.checkpoints++;
     engine->statistics.checkpoint_sequence = sequence;
+    pthread_mutex_unlock(&engine->lock);
     return 0;
 }
 
@@ -244,13 +260,13 @@ int kv_engine_checkpoint(kv_engine *engine)
     result = state ? 0 : -ENOMEM;
     if (state) {
         state->engine = engine;
-        state->generation = engine->journal.generation + 1;
+        state->generation = engine->checkpoint_generation + 1;
         result = checkpoint_run(state);
     }
     free(state);
     pthread_mutex_lock(&engine->lock);
     engine->checkpointing = false;
-    if (result < 0 && result != -ENOMEM && result != -ECANCELED)
+    if (result < 0 && result != -ENOMEM && result != -ENOSPC && result != -ECANCELED)
         kv_engine_fail(engine, -result);
     pthread_mutex_unlock(&engine->lock);
     return result;

@@ -169,18 +169,31 @@ static bool settle(kv_engine *engine, uint32_t slab)
     kv_journal_settle(engine, true);
     pthread_mutex_lock(&engine->lock);
     empty = kv_slab_live_size(engine->space.slabs, slab) == 0;
-    if (!empty)
-        kv_slab_thaw(engine->space.slabs, slab);
     pthread_mutex_unlock(&engine->lock);
     return empty;
 }
 
+/* Slabs that could not be emptied, because of a value that is being read or is damaged, say, stay frozen
+ * until here, so that they do not stand before the others. */
+static void thaw(kv_engine *engine, const uint32_t *slabs, uint32_t count)
+{
+    pthread_mutex_lock(&engine->lock);
+    for (uint32_t i = 0; i < count; i++)
+        kv_slab_thaw(engine->space.slabs, slabs[i]);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run *run, void *runner)
 {
-    compaction *state = calloc(1, sizeof(*state));
+    compaction *state;
+    uint32_t kept[COMPACT_VICTIMS_MAX];
+    uint32_t kept_count = 0;
     int freed = 0;
     int moved = 0;
 
+    if (engine->read_only)
+        return -EROFS;
+    state = calloc(1, sizeof(*state));
     if (!state)
         return -ENOMEM;
     state->engine = engine;
@@ -189,10 +202,12 @@ int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run 
         if (state->slab == KV_SLAB_NONE)
             break;
         moved = evacuate(state, run, runner);
-        if (!settle(engine, state->slab))
-            break;
-        freed++;
+        if (settle(engine, state->slab))
+            freed++;
+        else
+            kept[kept_count++] = state->slab;
     }
+    thaw(engine, kept, kept_count);
     pthread_mutex_lock(&engine->lock);
     engine->statistics.compactions += (uint64_t)freed;
     engine->statistics.compacted_bytes += state->moved_size;

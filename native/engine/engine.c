@@ -232,6 +232,7 @@ int kv_engine_open(const kv_engine_options *options, kv_engine **result, char *m
         return error;
     }
     engine->last_flush_ms = kv_engine_now(engine);
+    engine->unwritten_epoch = 1;
     *result = engine;
     return 0;
 }

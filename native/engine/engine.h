@@ -55,6 +55,18 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **op
 /* Do what can be done now. True: finished, kv_operation_end may be called. False: `ready` will be called, once, when another step makes
  * sense; the operation may already be running elsewhere then. `answered` is called inside the step that gives the last item its status. */
 bool kv_operation_step(kv_operation *operation);
+/* Device operations gathered over several steps, to be submitted together. */
+typedef struct kv_gather {
+    kv_io **ios;
+    uint32_t count;
+    uint32_t capacity;
+} kv_gather;
+
+/* A step whose device operations go to `gather` (where memory allows) instead of the device. */
+bool kv_operation_step_gather(kv_operation *operation, kv_gather *gather);
+/* Submit what was gathered. */
+void kv_engine_submit(kv_engine *engine, kv_gather *gather);
+void kv_gather_close(kv_gather *gather);
 /* Answer soon: items still without a status get `status` (KV_TIMEOUT, KV_CANCELLED) in the next step, which this brings about. What was
  * journaled stays. No effect once answered. Only while the operation is not finished. */
 void kv_operation_abort(kv_operation *operation, kv_status status);

@@ -28,12 +28,12 @@
 #define KV_SLAB_SIZE_MAX (32u << 20)
 #define KV_SLAB_SIZE_FIRST (2u << 20)      /* smallest one chosen: its extents hold any value in 256 pieces */
 #define KV_SLABS_PER_STORE 256u            /* a small capacity gets smaller slabs, about this many */
-#define KV_JOURNAL_STEP (8u << 20)         /* journal files grow by this much */
+#define KV_JOURNAL_STEP (4u << 20)         /* journal files grow by this much */
 #define KV_JOURNAL_SIZE_MAX_DEFAULT (64ull << 20)
 #define KV_QUARANTINE_COUNT_MAX 65536u     /* beyond it a flush is due */
 #define KV_FLUSH_BYTES_MAX (256ull << 20)  /* written since the last flush: bounds what recovery must verify */
 #define KV_FLUSH_INTERVAL_MS 1000u
-#define KV_GROW_STEP (256ull << 20)        /* the slab file grows by this much */
+#define KV_GROW_STEP (256ull << 20)        /* the slab file doubles, but grows by no more than this */
 #define KV_REGIONS_MAX 1024u               /* registered by callers */
 #define KV_PACK_RUN_SIZE_MAX (128u << 10)  /* packed values written together */
 #define KV_OPERATION_MEMORY_SHARE 4u       /* one operation holds at most 1/4 of the DRAM tier */
@@ -116,6 +116,13 @@ typedef struct kv_work_range {
     uint32_t run; /* only those with this run */
 } kv_work_range;
 
+/* Where a value's bytes are in memory: `span` bytes (whole pages) of a frame, or of the caller's registered memory. */
+typedef struct kv_transfer_memory {
+    kv_frame *frame;
+    uint8_t *direct;
+    uint32_t span;
+} kv_transfer_memory;
+
 typedef struct kv_retired {
     uint64_t sequence;
     uint32_t object;
@@ -130,6 +137,8 @@ typedef struct kv_space {
     uint32_t retired_head;
     uint32_t retired_count;
     uint64_t retired_size;
+    uint32_t orphan_count;  /* retired and flushed, but still being read */
+    uint32_t staged_count;  /* values that have extents, but no record yet */
     bool full;              /* the file system refused to grow */
 } kv_space;
 
@@ -147,11 +156,14 @@ typedef struct kv_journal {
     bool writing;
     bool flushing;
     bool switch_wanted;     /* the next group goes to the other file: a checkpoint begins */
-    uint64_t switch_sequence; /* first sequence of the current generation */
+    uint64_t switch_sequence; /* first sequence of the current generation, and who wrote it */
+    uint64_t switch_run;
+    uint64_t switch_incarnation;
     uint64_t run;
     uint64_t generation;
     uint64_t offset;
     uint64_t reserved_size; /* of the current file */
+    uint32_t groups_held;   /* written since the last flush began */
     uint64_t bytes_unflushed;
     uint32_t files_unflushed;
     kv_io write_io;
@@ -169,8 +181,8 @@ struct kv_engine {
     uint64_t created_ms;
     uint64_t space_size;    /* bytes of slabs, as the superblock says; 0: grows with the file system */
     uint64_t superblock_count; /* writes of it so far: picks the copy */
-    bool was_clean;            /* the superblock as found: closed cleanly, after this sequence */
-    uint64_t clean_sequence;
+    uint64_t superblock_sequence;   /* the superblock as found: the journal was flushed up to here */
+    uint64_t checkpoint_generation; /* of the newest complete checkpoint */
     kv_index *index;
     kv_tier tier;
     kv_space space;
@@ -182,7 +194,8 @@ struct kv_engine {
     kv_list memory_waiters; /* operations waiting for a frame */
     kv_list space_waiters;  /* operations waiting for an extent */
     kv_list unwritten_waiters; /* flushes that wait for background writes */
-    uint64_t unwritten_count;  /* values answered at durability memory that the device does not hold yet */
+    uint64_t unwritten_counts[2]; /* values answered at durability memory that the device does not hold yet */
+    uint64_t unwritten_epoch;     /* by the parity of the epoch they began in; a flush begins a new one */
     uint64_t delete_sequence;  /* of the last delete by a client */
     uint64_t last_flush_ms;
     uint64_t expiry_cursor;
@@ -193,7 +206,8 @@ struct kv_engine {
     uint64_t batch;         /* counts batches, for the eviction policies */
     kv_caller_region *regions;
     uint32_t region_count;
-    uint64_t direct_count;  /* device reads into them that are out */
+    uint64_t direct_count;  /* values that the device moves from or to them now */
+    uint64_t writes_out;    /* writes of values that the device has not completed */
     kv_store_statistics statistics;
 };
 
@@ -215,6 +229,7 @@ struct kv_work {
     kv_object *object;
     kv_frame *frame;
     kv_frame *staging;   /* packed values: set: the run's memory, held by its first work; get: a small frame to cache it in */
+    uint8_t *direct_source; /* set: the caller's memory */
     kv_extent *pieces;   /* &extent, or an array when scattered */
     kv_extent extent;
     uint64_t hash;
@@ -227,8 +242,10 @@ struct kv_work {
     uint8_t state;
     uint32_t position;   /* packed: where in the run's memory */
     uint8_t packed;
+    uint8_t direct;      /* the device moves the caller's own memory; not answered before it is done */
     uint8_t answered;
     uint8_t linked;      /* set at durability memory: findable before it is stored */
+    uint8_t epoch;       /* parity of the one in which it was linked */
     uint8_t outcome;     /* kv_status once visible */
     uint8_t retried;
     uint8_t intact;      /* get: the copy matched its checksum */
@@ -243,9 +260,8 @@ struct kv_operation {
     kv_list ready;         /* works to copy */
     kv_list wait;          /* on one of the engine's waiter lists */
     kv_list wait_journal;
-    kv_io **submits; /* built under the lock, submitted outside */
-    uint32_t submit_count;
-    uint32_t submit_capacity;
+    kv_gather own;         /* device operations built under the lock, submitted outside */
+    kv_gather *gather;     /* of the step, when they are submitted by its caller */
     uint64_t wait_sequence;
     uint64_t seen_sequence; /* keys: the latest update this answer depends on */
     uint64_t held_size;
@@ -263,6 +279,8 @@ struct kv_operation {
     bool waits_visible;    /* wait_sequence counts against visible, else against flushed */
     bool if_absent;
     bool complete;         /* every item has its status */
+    bool late;             /* set at durability memory: from here on values are linked when they are stored */
+    uint64_t flush_epoch;  /* flush: values answered in this epoch and before it must be written, 0: not chosen yet */
     bool closed;           /* set: every work is closed */
     bool answered;
     uint32_t abort_status; /* kv_status to give to unfinished items, 0: none asked for */
@@ -313,15 +331,17 @@ bool kv_get_step(kv_operation *operation);
 bool kv_set_step(kv_operation *operation);
 bool kv_keys_step(kv_operation *operation);
 void kv_operation_submit(kv_operation *operation);
+/* set_append.c. Locked: a set moves on by itself, on whichever thread brought the news, and wakes its own only for what needs it. */
+void kv_set_progress(kv_operation *operation);
 /* Locked: let go of a frame; operations that wait for memory go on. */
 void kv_engine_release_frame(kv_engine *engine, kv_frame *frame);
 /* Locked: give an item its status. */
 void kv_operation_finish(kv_operation *operation, uint32_t item, kv_status status);
 
-/* transfer.c. Locked: cut the bytes [0, span) of the frame and the pieces into device operations and queue them. A read's completions go to
- * the frame's waiters; a write's to the works of `works.run` in the range. -ENOMEM. */
-int kv_transfer_build(kv_operation *operation, kv_io_kind kind, kv_frame *frame, const kv_extent *pieces, uint32_t span,
-                      const kv_work_range *works);
+/* transfer.c. Locked: cut the memory and the pieces of a value into device operations and queue them. Completions go to the works of
+ * `works` (a set, or a get into the caller's memory), or without works to the waiters of the frame (a fill). -ENOMEM. */
+int kv_transfer_build(kv_operation *operation, kv_io_kind kind, const kv_transfer_memory *memory,
+                      const kv_extent *pieces, const kv_work_range *works);
 void kv_transfer_pool_close(kv_engine *engine);
 
 /* operation_get.c, operation_set.c, operation_keys.c: one step (abort included) without the lock held on entry; true when it made progress. */
@@ -359,6 +379,8 @@ void kv_space_close(kv_engine *engine);
 int kv_space_allocate(kv_engine *engine, uint32_t size, bool ideal, kv_extent pieces[KV_SLAB_PIECES_MAX]);
 int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, kv_extent *extent);
 void kv_space_free(kv_engine *engine, const kv_extent *pieces, uint32_t count);
+/* So many values whose extents were counted in staged_count have a record now, or gave their extents back. */
+void kv_space_settle(kv_engine *engine, uint32_t count);
 /* An unlinked, dead object: its extents go back after `sequence` is flushed and its holders are gone. */
 int kv_space_retire(kv_engine *engine, kv_object *object, uint64_t sequence);
 /* After a flush: free what it covers, wake waiters. */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define JOURNAL_GROUPS_HELD_MAX 16u /* a flush waits for values on their way, but not for more groups */
 #define JOURNAL_RECORDS_SIZE_MAX (KV_GROUP_SIZE_MAX - KV_GROUP_HEADER_SIZE - KV_PAGE_SIZE)
 
 static void write_done(kv_io *io);
@@ -92,6 +93,8 @@ static void journal_switch(kv_engine *engine)
     journal->generation++;
     journal->offset = KV_PAGE_SIZE;
     journal->switch_sequence = journal->next - journal->fill_count;
+    journal->switch_run = journal->run;
+    journal->switch_incarnation = engine->device->operations->incarnation(engine->device);
     journal->switch_wanted = false;
     size = engine->device->operations->file_size(engine->device, kv_journal_file(journal->generation));
     journal->reserved_size = size > 0 ? (uint64_t)size : 0;
@@ -163,6 +166,7 @@ static void flush_begin(kv_engine *engine)
                   .done = flush_done,
                   .context = engine};
     journal->flushing = true;
+    journal->groups_held = 0;
     journal->flushing_last = journal->durable;
     journal->files_unflushed = 0;
     journal->bytes_unflushed = 0;
@@ -177,6 +181,8 @@ static bool flush_needed(const kv_engine *engine)
 
     if (journal->flushed >= journal->durable)
         return false;
+    if (engine->writes_out > 0 && journal->groups_held < JOURNAL_GROUPS_HELD_MAX)
+        return false; /* values about to be recorded share the flush */
     return journal->flushed < journal->flush_wanted || engine->options.durability == KV_DURABILITY_SYNC ||
            journal->bytes_unflushed >= KV_FLUSH_BYTES_MAX;
 }
@@ -201,21 +207,32 @@ void kv_journal_want_flush(kv_engine *engine)
     kv_journal_kick(engine);
 }
 
-/* Operations whose sequence is reached go on. */
+static void waiter_wake(kv_operation *operation)
+{
+    if (operation->kind == KV_OP_SET || operation->kind == KV_OP_MOVE)
+        kv_set_progress(operation);
+    else
+        kv_operation_wake(operation);
+}
+
+/* Operations whose sequence is reached go on; some of them will wait again. */
 static void journal_wake(kv_engine *engine)
 {
-    uint64_t visible = kv_engine_visible(engine);
-    kv_list *next;
+    kv_list waiters;
+    kv_list *link;
 
-    for (kv_list *link = engine->journal.waiters.next; link != &engine->journal.waiters; link = next) {
+    kv_list_init(&waiters);
+    while ((link = kv_list_pop(&engine->journal.waiters)) != NULL)
+        kv_list_append(&waiters, link);
+    while ((link = kv_list_pop(&waiters)) != NULL) {
         kv_operation *operation = KV_CONTAINER(link, kv_operation, wait_journal);
-        uint64_t reached = operation->waits_visible ? visible : engine->journal.flushed;
+        uint64_t reached = operation->waits_visible ? kv_engine_visible(engine)
+                                                    : engine->journal.flushed;
 
-        next = link->next;
-        if (reached >= operation->wait_sequence || engine->offline) {
-            kv_list_remove(link);
-            kv_operation_wake(operation);
-        }
+        if (reached >= operation->wait_sequence || engine->offline)
+            waiter_wake(operation);
+        else
+            kv_list_append(&engine->journal.waiters, link);
     }
 }
 
@@ -227,6 +244,7 @@ static void write_done(kv_io *io)
     pthread_mutex_lock(&engine->lock);
     assert(journal->writing);
     journal->writing = false;
+    journal->groups_held++;
     journal->files_unflushed |= 1u << io->file; /* not before: a flush under way does not cover it */
     if (io->result < 0)
         kv_engine_fail(engine, (int)-io->result);

@@ -67,6 +67,7 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
         kv_list_init(&operation->works[i].link);
     }
     request->matched = 0;
+    request->status = KV_OK;
     request->operation_state = operation;
     pthread_mutex_lock(&engine->lock);
     engine->statistics.in_flight++;
@@ -118,29 +119,46 @@ void kv_operation_wait_sequence(kv_operation *operation, uint64_t sequence, bool
         kv_list_append(&operation->engine->journal.waiters, &operation->wait_journal);
 }
 
+static int gather_add(kv_gather *gather, kv_io *io)
+{
+    if (gather->count == gather->capacity) {
+        uint32_t capacity = gather->capacity ? gather->capacity * 2 : OPERATION_SUBMITS_FIRST;
+        kv_io **ios = realloc(gather->ios, capacity * sizeof(kv_io *));
+
+        if (!ios)
+            return -ENOMEM;
+        gather->ios = ios;
+        gather->capacity = capacity;
+    }
+    gather->ios[gather->count++] = io;
+    return 0;
+}
+
+void kv_gather_close(kv_gather *gather)
+{
+    assert(gather->count == 0);
+    free(gather->ios);
+    *gather = (kv_gather){0};
+}
+
+void kv_engine_submit(kv_engine *engine, kv_gather *gather)
+{
+    if (gather->count > 0)
+        engine->device->operations->submit(engine->device, gather->ios, gather->count);
+    gather->count = 0;
+}
+
 int kv_operation_queue(kv_operation *operation, kv_transfer *transfer)
 {
-    if (operation->submit_count == operation->submit_capacity) {
-        uint32_t capacity = operation->submit_capacity ? operation->submit_capacity * 2
-                                                       : OPERATION_SUBMITS_FIRST;
-        kv_io **submits = realloc(operation->submits, capacity * sizeof(kv_io *));
+    kv_gather *gather = operation->gather ? operation->gather : &operation->own;
 
-        if (!submits)
-            return -ENOMEM;
-        operation->submits = submits;
-        operation->submit_capacity = capacity;
-    }
-    operation->submits[operation->submit_count++] = &transfer->io;
-    return 0;
+    return gather_add(gather, &transfer->io);
 }
 
 void kv_operation_submit(kv_operation *operation)
 {
-    kv_device *device = operation->engine->device;
-
-    if (operation->submit_count > 0)
-        device->operations->submit(device, operation->submits, operation->submit_count);
-    operation->submit_count = 0;
+    if (!operation->gather)
+        kv_engine_submit(operation->engine, &operation->own);
 }
 
 static bool step_once(kv_operation *operation)
@@ -177,9 +195,11 @@ static bool operation_answer(kv_operation *operation)
     return true;
 }
 
-bool kv_operation_step(kv_operation *operation)
+bool kv_operation_step_gather(kv_operation *operation, kv_gather *gather)
 {
     kv_engine *engine = operation->engine;
+
+    operation->gather = gather;
 
     for (;;) {
         bool progress = step_once(operation);
@@ -203,6 +223,11 @@ bool kv_operation_step(kv_operation *operation)
     }
 }
 
+bool kv_operation_step(kv_operation *operation)
+{
+    return kv_operation_step_gather(operation, NULL);
+}
+
 void kv_operation_abort(kv_operation *operation, kv_status status)
 {
     kv_engine *engine = operation->engine;
@@ -220,7 +245,7 @@ void kv_operation_end(kv_operation *operation)
 {
     assert(operation->answered && operation->outstanding == 0);
     assert(kv_list_empty(&operation->wait) && kv_list_empty(&operation->wait_journal));
-    free(operation->submits);
+    free(operation->own.ios);
     free(operation);
 }
 
@@ -229,6 +254,6 @@ void kv_operation_abandon(kv_operation *operation)
     for (uint32_t i = 0; operation->works && i < operation->count; i++)
         if (operation->works[i].pieces != &operation->works[i].extent)
             free(operation->works[i].pieces);
-    free(operation->submits);
+    free(operation->own.ios);
     free(operation);
 }

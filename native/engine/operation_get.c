@@ -1,7 +1,7 @@
 /* Reading values: look up, fill frames from the device, copy out with the checksum verified.
  *
  *   NEW --hit--> READY --copied--> DONE
- *    |  \--on the device--> READING --filled--> READY
+ *    |  \--on the device--> READING --filled--> READY      (registered memory: without a frame)
  *    |--not visible yet--> WAITING --visible--> NEW
  *    \--absent, too small--> DONE
  *
@@ -85,7 +85,8 @@ static int fill_begin(kv_operation *operation, uint32_t i)
     frame->state = KV_FRAME_FILLING;
     frame->skip = skip;
     work_hold_frame(operation, work, frame);
-    if (kv_transfer_build(operation, KV_IO_READ, frame, pieces, span, NULL) < 0)
+    if (kv_transfer_build(operation, KV_IO_READ, &(kv_transfer_memory){.frame = frame, .span = span},
+                          pieces, NULL) < 0)
         frame->error = ENOMEM;
     if (frame->fills == 0)
         return -ENOMEM;
@@ -95,6 +96,39 @@ static int fill_begin(kv_operation *operation, uint32_t i)
     if (operation->kind == KV_OP_GET && !object->packed && !frame->error)
         kv_tier_attach(&engine->tier, frame, object, work->hash, i, operation->batch);
     kv_list_append(&frame->waiters, &work->link);
+    work->state = KV_WORK_READING;
+    return 0;
+}
+
+/* Whether the device can read the value straight into the caller's memory. */
+static bool may_read_direct(const kv_operation *operation, uint32_t i)
+{
+    const kv_item *item = &operation->request->items[i];
+    const kv_work *work = &operation->works[i];
+    uint32_t span = kv_round_up(work->size, KV_DEVICE_ALIGNMENT);
+
+    return operation->kind == KV_OP_GET && !work->object->packed && !work->retried &&
+           item->value % KV_DEVICE_ALIGNMENT == 0 && item->value_size >= span &&
+           kv_engine_registered(operation->engine, item->value, span);
+}
+
+/* Read into the caller's memory; the DRAM tier stays as it is. -ENOMEM. */
+static int direct_begin(kv_operation *operation, uint32_t i)
+{
+    kv_engine *engine = operation->engine;
+    kv_work *work = &operation->works[i];
+    kv_extent pieces[KV_SLAB_PIECES_MAX];
+    kv_transfer_memory memory = {.direct = (uint8_t *)operation->request->items[i].value,
+                                 .span = kv_round_up(work->size, KV_DEVICE_ALIGNMENT)};
+    kv_work_range range = {.first = i, .count = 1, .run = work->run};
+
+    kv_object_pieces(engine, work->object, pieces);
+    if (kv_transfer_build(operation, KV_IO_READ, &memory, pieces, &range) < 0)
+        work->error = ENOMEM;
+    if (work->pending == 0)
+        return -ENOMEM;
+    work->direct = 1;
+    engine->direct_count++;
     work->state = KV_WORK_READING;
     return 0;
 }
@@ -164,6 +198,8 @@ static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
     work->checksum = object->checksum;
     if (object->frame && operation->kind == KV_OP_GET)
         join_frame(operation, i, kv_tier_at(&engine->tier, object->frame));
+    else if (may_read_direct(operation, i))
+        result = direct_begin(operation, i);
     else
         result = fill_begin(operation, i);
     if (result == -EAGAIN)
@@ -222,7 +258,10 @@ static bool get_begin_more(kv_operation *operation)
     uint64_t now_ms = kv_engine_now(operation->engine);
     uint32_t end = operation->next + GET_BEGIN_COUNT_MAX;
     bool progress = false;
-    bool starved = !get_begin_waiting(operation, now_ms);
+    bool starved;
+
+    kv_list_remove(&operation->wait);
+    starved = !get_begin_waiting(operation, now_ms);
 
     while (!starved && operation->next < operation->count && operation->next < end &&
            may_hold_more(operation)) {
@@ -238,7 +277,7 @@ static bool get_begin_more(kv_operation *operation)
         operation->next++;
         progress = true;
     }
-    if (starved && kv_list_empty(&operation->wait))
+    if (starved)
         kv_list_append(&operation->engine->memory_waiters, &operation->wait);
     return progress;
 }
@@ -252,6 +291,8 @@ static bool copy_out(const kv_operation *operation, const kv_work *work)
     uint32_t position = 0;
     uint32_t checksum = 0;
 
+    if (work->direct)
+        return kv_checksum(0, target, work->size) == work->checksum;
     while (position < work->size) {
         uint32_t size;
         const uint8_t *source = kv_frame_range(tier, work->frame, work->frame->skip + position, &size);
@@ -294,8 +335,9 @@ static void take_ready(kv_operation *operation, kv_list *works)
     while ((link = kv_list_pop(&operation->ready)) != NULL) {
         kv_work *work = KV_CONTAINER(link, kv_work, link);
 
-        work->error = work->frame->error;
-        if (work->object->packed &&
+        if (work->frame)
+            work->error = work->frame->error;
+        if (work->frame && work->object->packed &&
             !work->frame->object && operation->kind == KV_OP_GET && !work->error)
             work->staging = kv_tier_allocate(tier, work->size, work->size);
         kv_list_append(works, &work->link);
@@ -321,29 +363,31 @@ static void get_conclude(kv_operation *operation, kv_work *work)
         get_finish(operation, i, KV_OK);
         return;
     }
-    if (object->frame == work->frame->self && !work->frame->unwritten)
+    if (work->frame && object->frame == work->frame->self && !work->frame->unwritten)
         kv_tier_detach(&engine->tier, object);
     if (work->retried) {
         get_finish(operation, i, KV_CORRUPT);
         return;
     }
     work->retried = 1;
+    work->direct = 0;
     work_release(operation, work);
     work->state = KV_WORK_WAITING;
     work->sequence = 0;
     operation->waiting_count++;
 }
 
-/* Locked: give everything up; what is not done gets the status of the abort. */
+/* Locked: give everything up; what is not done gets the status of the abort, but not before the device has
+ * let go of the caller's memory. */
 static void get_abort(kv_operation *operation)
 {
     kv_list_remove(&operation->wait);
     kv_list_remove(&operation->wait_journal);
     for (uint32_t i = 0; i < operation->count; i++)
-        if (operation->works[i].state != KV_WORK_CLOSED)
+        if (operation->works[i].state != KV_WORK_CLOSED && operation->works[i].pending == 0)
             get_finish(operation, i, operation->abort_status);
-    operation->complete = true;
-    operation->closed = true;
+    operation->complete = operation->done_count == operation->count;
+    operation->closed = operation->complete;
 }
 
 bool kv_get_step(kv_operation *operation)
@@ -362,8 +406,9 @@ bool kv_get_step(kv_operation *operation)
         operation->abort_status = KV_UNAVAILABLE;
     if (operation->abort_status) {
         get_abort(operation);
+        progress = operation->complete;
         pthread_mutex_unlock(&engine->lock);
-        return true;
+        return progress;
     }
     progress = get_begin_more(operation);
     take_ready(operation, &works);

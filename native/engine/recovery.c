@@ -460,6 +460,7 @@ int kv_recovery_run(kv_engine *engine, char *message)
     result = recover(&recovery);
     if (result == 0 && !engine->read_only)
         result = begin_run(&recovery);
+    engine->journal.flushed = engine->journal.durable; /* read-only: nobody will flush it */
     while (!kv_list_empty(&recovery.dropped))
         free(KV_CONTAINER(kv_list_pop(&recovery.dropped), kv_dropped, link));
     kv_recovery_free_tail(&recovery);

@@ -1,9 +1,10 @@
 /* Replaying the journal: where does it end, and is what lies behind the end a torn tail or damage?
  *
  * Groups are written one at a time, in order. So a group that cannot be read is the torn tail of a
- * crash, unless a later group of the same run exists and either says that the missing sequence was
- * flushed, or was written in the incarnation of the system that still runs (then no power was lost
- * and every group before it was complete). That is damage, and refused.
+ * crash, unless the superblock or a later group says that the missing sequence was flushed, or a
+ * later group of the same run was written in the incarnation of the system that still runs (then no
+ * power was lost and every group before it was complete). That is damage, and refused. A group left
+ * over from a life whose tail was cut proves nothing: what it says was flushed came before the cut.
  *
  * A group of another run continues the journal only when it begins with an OPEN record: anything
  * else is left over from a life whose tail was cut. */
@@ -17,6 +18,9 @@ typedef struct journal_end {
     uint64_t offset;
     uint64_t size; /* of the file */
     bool found;    /* the file is of this generation */
+    uint64_t expected; /* as kv_recovery knows them where the file ends */
+    uint64_t run;
+    uint64_t incarnation;
 } journal_end;
 
 /* Called for each group in order; records lie behind the header in the buffer. */
@@ -41,10 +45,11 @@ static bool proves_damage(const kv_recovery *recovery, const kv_group *group, ui
     kv_device *device = recovery->engine->device;
 
     if (group->generation != generation || group->store != recovery->engine->store_id ||
-        group->run != recovery->run || group->first < recovery->expected)
+        group->first < recovery->expected)
         return false;
     return group->flushed >= recovery->expected ||
-           recovery->incarnation == device->operations->incarnation(device);
+           (group->run == recovery->run &&
+            recovery->incarnation == device->operations->incarnation(device));
 }
 
 /* Look behind the end of the journal for such a group. 1: there is one. */
@@ -183,29 +188,32 @@ static int walk_both(kv_recovery *recovery, uint64_t generation, group_visit *vi
 {
     int result = walk(recovery, generation, visit, &ends[0]);
 
+    ends[0].expected = recovery->expected;
+    ends[0].run = recovery->run;
+    ends[0].incarnation = recovery->incarnation;
     return result < 0 || !ends[1].found ? result : walk(recovery, generation + 1, visit, &ends[1]);
 }
 
+/* A file that was not found is searched too: its header may be what is damaged. */
 static int check_end(kv_recovery *recovery, uint64_t generation, const journal_end ends[2])
 {
-    const kv_engine *engine = recovery->engine;
-
     for (uint32_t i = 0; i < 2; i++) {
         kv_file file = kv_journal_file(generation + i);
-        int result;
+        uint64_t offset = ends[i].found ? ends[i].offset : KV_PAGE_SIZE;
+        int result = search_damage(recovery, file, generation + i, offset, ends[i].size);
 
-        if (!ends[i].found)
-            continue;
-        result = search_damage(recovery, file, generation + i, ends[i].offset, ends[i].size);
         if (result < 0)
             return result;
         if (result > 0)
-            return kv_recovery_refuse(recovery, file, ends[i].offset,
+            return kv_recovery_refuse(recovery, file, ends[i].found ? offset : 0,
                                       "corruption (later groups show that this is no torn tail)");
     }
-    if (engine->was_clean && recovery->expected != engine->clean_sequence + 1)
-        return kv_recovery_refuse(recovery, kv_journal_file(generation), ends[0].offset,
-                                  "corruption (the store was closed cleanly, its journal ends too early)");
+    if (recovery->expected <= recovery->engine->superblock_sequence) {
+        uint32_t last = ends[1].found && ends[1].offset > KV_PAGE_SIZE;
+
+        return kv_recovery_refuse(recovery, kv_journal_file(generation + last), ends[last].offset,
+                                  "corruption (the journal ends before what the superblock says was flushed)");
+    }
     return 0;
 }
 
@@ -214,6 +222,10 @@ static void journal_continue(kv_recovery *recovery, uint64_t generation, const j
     kv_journal *journal = &recovery->engine->journal;
     bool second = ends[1].found && ends[1].offset > KV_PAGE_SIZE;
 
+    recovery->engine->checkpoint_generation = generation;
+    journal->switch_sequence = ends[0].expected;
+    journal->switch_run = ends[0].run;
+    journal->switch_incarnation = ends[0].incarnation;
     journal->generation = generation + second;
     journal->offset = ends[second].offset;
     journal->reserved_size = ends[second].size;

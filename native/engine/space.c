@@ -51,7 +51,8 @@ static int space_grow(kv_engine *engine)
     kv_space *space = &engine->space;
     uint64_t needed = KV_SLABS_START + (uint64_t)kv_slab_high_mark(space->slabs) * space->slab_size;
     uint64_t limit = KV_SLABS_START + kv_slab_space_size(space->slabs);
-    uint64_t wanted = needed + KV_GROW_STEP < limit ? needed + KV_GROW_STEP : limit;
+    uint64_t step = space->reserved_size < KV_GROW_STEP ? space->reserved_size : KV_GROW_STEP;
+    uint64_t wanted = needed + step < limit ? needed + step : limit;
     const kv_device_operations *operations = engine->device->operations;
     int result;
 
@@ -77,15 +78,27 @@ static void space_limit(kv_engine *engine)
                   (uint32_t)((space->reserved_size - KV_SLABS_START) / space->slab_size));
 }
 
-/* Nothing was free: can waiting or evicting help? */
+/* Nothing was free: can waiting or evicting help? What is still being written can be evicted soon, and
+ * what is being read and was superseded is free soon. */
 static int space_refuse(kv_engine *engine, uint32_t size)
 {
-    if (engine->options.eviction == KV_EVICTION_CACHE && engine->space.retired_size < size)
+    const kv_space *space = &engine->space;
+    bool cache = engine->eviction != NULL;
+
+    if (cache && space->retired_size < size)
         kv_space_evict(engine, size);
-    if (engine->space.retired_count == 0)
-        return -ENOSPC;
-    kv_journal_want_flush(engine);
-    return -EAGAIN;
+    if (space->retired_count > 0 || (cache && !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))) {
+        kv_journal_want_flush(engine);
+        return -EAGAIN;
+    }
+    return space->orphan_count > 0 || (cache && space->staged_count > 0) ? -EAGAIN : -ENOSPC;
+}
+
+void kv_space_settle(kv_engine *engine, uint32_t count)
+{
+    assert(engine->space.staged_count >= count);
+    engine->space.staged_count -= count;
+    kv_operation_wake_all(&engine->space_waiters);
 }
 
 static int space_take(kv_engine *engine, uint32_t size, bool ideal, kv_extent *pieces)
@@ -200,10 +213,12 @@ void kv_space_release(kv_engine *engine)
         space->retired_size -= object_space(engine, object);
         space->retired_head = (space->retired_head + 1) & (space->retired_capacity - 1);
         space->retired_count--;
-        if (object->holders > 0)
+        if (object->holders > 0) {
             object->queue = KV_QUEUE_ORPHAN;
-        else
+            space->orphan_count++;
+        } else {
             object_free(engine, object);
+        }
     }
     kv_operation_wake_all(&engine->space_waiters); /* they ask for another flush where it takes one */
 }
@@ -219,6 +234,7 @@ void kv_object_release(kv_engine *engine, kv_object *object)
     assert(object->holders > 0);
     object->holders--;
     if (object->holders == 0 && object->dead && object->queue == KV_QUEUE_ORPHAN) {
+        engine->space.orphan_count -= object->stored;
         object_free(engine, object);
         kv_operation_wake_all(&engine->space_waiters);
     }

@@ -66,8 +66,7 @@ static int superblock_take(kv_engine *engine, const kv_header *header, char *mes
     engine->space.slab_size = slab_size;
     engine->space_size = header->fields[FIELD_SPACE_SIZE];
     engine->created_ms = header->fields[FIELD_CREATED_MS];
-    engine->was_clean = header->fields[FIELD_CLEAN] != 0;
-    engine->clean_sequence = header->fields[FIELD_SEQUENCE];
+    engine->superblock_sequence = header->fields[FIELD_SEQUENCE];
     engine->superblock_count = header->fields[FIELD_COUNT];
     return 1;
 }
@@ -193,6 +192,8 @@ int kv_superblock_format(kv_engine *engine, char *message)
     engine->space_size = (options->capacity + engine->space.slab_size - 1) / engine->space.slab_size *
                          engine->space.slab_size;
     engine->journal.next = 1;
+    engine->journal.switch_run = engine->journal.run;
+    engine->journal.switch_incarnation = engine->device->operations->incarnation(engine->device);
     result = format_files(engine);
     if (result == 0)
         result = kv_superblock_write(engine, false);

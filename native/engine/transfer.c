@@ -89,7 +89,19 @@ static void read_done(kv_io *io)
     pthread_mutex_unlock(&engine->lock);
 }
 
-static void write_done(kv_io *io)
+/* The device has done all it had to do for a work: a value was written, or read into its caller's memory. */
+static void work_transferred(kv_engine *engine, kv_work *work)
+{
+    engine->direct_count -= work->direct;
+    if (work->operation->kind == KV_OP_GET) {
+        work->state = KV_WORK_READY;
+        kv_list_append(&work->operation->ready, &work->link);
+    } else {
+        work->state = KV_WORK_WRITTEN;
+    }
+}
+
+static void work_done(kv_io *io)
 {
     kv_transfer *transfer = KV_CONTAINER(io, kv_transfer, io);
     kv_engine *engine = transfer->engine;
@@ -106,12 +118,18 @@ static void write_done(kv_io *io)
         if (io->result < 0)
             work->error = (int32_t)-io->result;
         if (work->pending == 0)
-            work->state = KV_WORK_WRITTEN;
+            work_transferred(engine, work);
     }
     assert(operation->outstanding > 0);
     operation->outstanding--;
-    kv_operation_wake(operation);
+    engine->writes_out -= io->kind == KV_IO_WRITE;
+    if (operation->kind == KV_OP_GET)
+        kv_operation_wake(operation);
+    else
+        kv_set_progress(operation);
     transfer_give(transfer);
+    if (engine->writes_out == 0)
+        kv_journal_kick(engine); /* a flush may have waited for it */
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -127,16 +145,16 @@ static void count_transfer(kv_engine *engine, const kv_io *io)
     }
 }
 
-static void transfer_bind(kv_operation *operation, kv_transfer *transfer, kv_frame *frame,
-                          const kv_work_range *works)
+static void bind_to_frame(kv_transfer *transfer, kv_frame *frame)
 {
-    if (transfer->io.kind == KV_IO_READ) {
-        transfer->io.done = read_done;
-        transfer->frame = frame;
-        frame->fills++;
-        return;
-    }
-    transfer->io.done = write_done;
+    transfer->io.done = read_done;
+    transfer->frame = frame;
+    frame->fills++;
+}
+
+static void bind_to_works(kv_operation *operation, kv_transfer *transfer, const kv_work_range *works)
+{
+    transfer->io.done = work_done;
     transfer->operation = operation;
     transfer->first = works->first;
     transfer->count = works->count;
@@ -145,34 +163,49 @@ static void transfer_bind(kv_operation *operation, kv_transfer *transfer, kv_fra
         if (operation->works[i].run == works->run)
             operation->works[i].pending++;
     operation->outstanding++;
+    operation->engine->writes_out += transfer->io.kind == KV_IO_WRITE;
 }
 
-int kv_transfer_build(kv_operation *operation, kv_io_kind kind, kv_frame *frame,
-                      const kv_extent *pieces, uint32_t span, const kv_work_range *works)
+/* The longest run of memory from byte `position` on: of the frame, or of the caller's. */
+static uint8_t *memory_range(const kv_engine *engine, const kv_transfer_memory *memory, uint32_t position,
+                             uint32_t *size)
+{
+    if (memory->frame)
+        return kv_frame_range(&engine->tier, memory->frame, position, size);
+    *size = memory->span - position;
+    return memory->direct + position;
+}
+
+int kv_transfer_build(kv_operation *operation, kv_io_kind kind, const kv_transfer_memory *memory,
+                      const kv_extent *pieces, const kv_work_range *works)
 {
     kv_engine *engine = operation->engine;
     uint32_t position = 0;
     uint32_t piece_position = 0; /* within *pieces */
 
-    assert(span % KV_DEVICE_ALIGNMENT == 0 && span <= frame->span);
-    while (position < span) {
+    assert(memory->span % KV_DEVICE_ALIGNMENT == 0);
+    assert(works || memory->frame);
+    while (position < memory->span) {
         kv_transfer *transfer = transfer_take(engine);
         uint32_t size;
-        uint8_t *memory;
+        uint8_t *target;
 
         if (!transfer || kv_operation_queue(operation, transfer) < 0)
             return -ENOMEM;
-        memory = kv_frame_range(&engine->tier, frame, position, &size);
-        if (size > span - position)
-            size = span - position;
+        target = memory_range(engine, memory, position, &size);
+        if (size > memory->span - position)
+            size = memory->span - position;
         if (size > pieces->size - piece_position)
             size = pieces->size - piece_position;
         transfer->io = (kv_io){.kind = kind,
                                .file = KV_FILE_SLABS,
                                .size = size,
                                .offset = KV_SLABS_START + pieces->offset + piece_position,
-                               .memory = memory};
-        transfer_bind(operation, transfer, frame, works);
+                               .memory = target};
+        if (works)
+            bind_to_works(operation, transfer, works);
+        else
+            bind_to_frame(transfer, memory->frame);
         count_transfer(engine, &transfer->io);
         position += size;
         piece_position += size;

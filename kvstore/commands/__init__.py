@@ -1,0 +1,1 @@
+"""The command kvstore: what it does, each in a file of its own, on top of kvstore.client."""

@@ -1,0 +1,283 @@
+/* Writing values, the first part: an object, memory and extents for each item, or the reason why not.
+ *
+ * Values too small for an extent of their own are reserved side by side as one run: one frame, one
+ * place in a pack, later one device write. */
+
+#include "engine/set.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int reserve_frame(kv_operation *operation, kv_work *work)
+{
+    uint32_t span = kv_round_up(work->size, KV_DEVICE_ALIGNMENT);
+
+    work->frame = kv_tier_allocate(&operation->engine->tier, span, work->size);
+    if (!work->frame)
+        return -EBUSY;
+    operation->held_size += span;
+    return 0;
+}
+
+static int reserve_extents(kv_operation *operation, kv_work *work)
+{
+    kv_extent pieces[KV_SLAB_PIECES_MAX];
+    bool ideal = operation->kind == KV_OP_MOVE;
+    int count = kv_space_allocate(operation->engine, work->size, ideal, pieces);
+
+    if (count < 0)
+        return count;
+    work->pieces = &work->extent;
+    if (count > 1) {
+        work->pieces = malloc((size_t)count * sizeof(*pieces));
+        if (!work->pieces) {
+            kv_space_free(operation->engine, pieces, (uint32_t)count);
+            return -ENOMEM;
+        }
+    }
+    memcpy(work->pieces, pieces, (size_t)count * sizeof(*pieces));
+    work->piece_count = (uint16_t)count;
+    return 0;
+}
+
+/* An object for the item, findable by nobody yet. */
+static int reserve_object(kv_operation *operation, uint32_t i, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    const kv_request *request = operation->request;
+    const kv_item *item = &request->items[i];
+    uint64_t ttl_ms = request->ttl_ms ? request->ttl_ms : engine->options.ttl_ms;
+    kv_object *object = kv_index_create(engine->index, (const void *)item->key, item->key_size);
+
+    if (!object)
+        return -ENOMEM;
+    object->size = item->value_size;
+    if (operation->kind == KV_OP_MOVE)
+        kv_object_set_sequence(object, request->stats[i].version);
+    else if (ttl_ms)
+        kv_object_set_expiry_ms(object, now_ms + ttl_ms < now_ms ? UINT64_MAX : now_ms + ttl_ms);
+    operation->works[i].object = object;
+    operation->works[i].size = item->value_size;
+    return 0;
+}
+
+/* Values from `i` on that fit into one run; their number, and the bytes they take. */
+static uint32_t run_measure(const kv_operation *operation, uint32_t i, uint32_t *size)
+{
+    const kv_engine *engine = operation->engine;
+    uint32_t count = 0;
+
+    *size = 0;
+    while (i + count < operation->count && operation->works[i + count].state == KV_WORK_NEW) {
+        uint32_t value_size = operation->request->items[i + count].value_size;
+        uint32_t part = kv_round_up(value_size, KV_SLAB_UNIT);
+
+        if (value_size == 0 || value_size > KV_VALUE_SIZE_MAX ||
+            !kv_slab_packs(engine->space.slabs, value_size) || *size + part > KV_PACK_RUN_SIZE_MAX)
+            break;
+        *size += part;
+        count++;
+    }
+    return count;
+}
+
+static void run_release_objects(kv_operation *operation, uint32_t i, uint32_t count)
+{
+    for (uint32_t k = i; k < i + count; k++) {
+        if (operation->works[k].object)
+            kv_index_destroy(operation->engine->index, operation->works[k].object);
+        operation->works[k].object = NULL;
+    }
+}
+
+static int run_reserve_objects(kv_operation *operation, uint32_t i, uint32_t count, uint64_t now_ms)
+{
+    for (uint32_t k = i; k < i + count; k++)
+        if (reserve_object(operation, k, now_ms) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+/* Reserve a run for packed values: memory, a place in a pack, an object each. */
+static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint32_t size, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    uint32_t span = kv_round_up(size, KV_DEVICE_ALIGNMENT);
+    kv_frame *staging = kv_tier_allocate(&engine->tier, span, size);
+    kv_extent extent;
+    uint32_t position = 0;
+    int result = run_reserve_objects(operation, i, count, now_ms);
+
+    if (result == 0 && !staging)
+        result = -EBUSY;
+    if (result == 0)
+        result = kv_space_allocate_pack(engine, span, size, &extent);
+    if (result < 0) {
+        run_release_objects(operation, i, count);
+        if (staging)
+            kv_engine_release_frame(engine, staging);
+        return result;
+    }
+    operation->held_size += span;
+    operation->works[i].staging = staging;
+    operation->run_count++;
+    engine->space.staged_count += count;
+    for (uint32_t k = i; k < i + count; k++) {
+        kv_work *work = &operation->works[k];
+        uint32_t part = kv_round_up(operation->request->items[k].value_size, KV_SLAB_UNIT);
+
+        work->extent = (kv_extent){.offset = extent.offset + position,
+                                   .size = part,
+                                   .slab_class = KV_SLAB_CLASS_PACK};
+        work->pieces = &work->extent;
+        work->piece_count = 1;
+        work->packed = 1;
+        work->run = operation->run_count;
+        work->position = position;
+        work->state = KV_WORK_STAGED;
+        position += part;
+        if (operation->kind == KV_OP_SET)
+            work->frame = kv_tier_allocate(&engine->tier, work->size, work->size);
+        if (work->frame)
+            operation->held_size += work->frame->span;
+    }
+    return 0;
+}
+
+/* Whether the device can take the value straight from the caller's memory. */
+static bool may_write_direct(const kv_operation *operation, uint32_t i)
+{
+    const kv_engine *engine = operation->engine;
+    const kv_item *item = &operation->request->items[i];
+
+    return operation->kind == KV_OP_SET && engine->options.durability != KV_DURABILITY_MEMORY &&
+           item->value_size > 0 && (item->value | item->value_size) % KV_DEVICE_ALIGNMENT == 0 &&
+           kv_engine_registered(engine, item->value, item->value_size);
+}
+
+static void reserve_direct(kv_operation *operation, uint32_t i)
+{
+    operation->works[i].direct = 1;
+    operation->works[i].direct_source = (uint8_t *)operation->request->items[i].value;
+}
+
+static int single_reserve(kv_operation *operation, uint32_t i, uint64_t now_ms)
+{
+    kv_work *work = &operation->works[i];
+    int result = reserve_object(operation, i, now_ms);
+
+    if (result == 0 && may_write_direct(operation, i))
+        reserve_direct(operation, i);
+    else if (result == 0 && work->size > 0)
+        result = reserve_frame(operation, work);
+    if (result == 0 && work->size > 0)
+        result = reserve_extents(operation, work);
+    if (result == 0) {
+        operation->run_count++;
+        operation->engine->space.staged_count++;
+        work->run = operation->run_count;
+        work->state = KV_WORK_STAGED;
+        return 0;
+    }
+    kv_set_release_frames(operation, work);
+    if (work->object)
+        kv_index_destroy(operation->engine->index, work->object);
+    work->object = NULL;
+    return result;
+}
+
+/* What can be told without reserving anything. True: the item is settled. */
+static bool set_refuse(kv_operation *operation, uint32_t i, uint64_t now_ms)
+{
+    kv_engine *engine = operation->engine;
+    const kv_item *item = &operation->request->items[i];
+    kv_work *work = &operation->works[i];
+    kv_object *object;
+
+    work->hash = kv_index_hash(engine->index, (const void *)item->key, item->key_size);
+    if (engine->read_only) {
+        kv_set_close(operation, work, KV_DENIED);
+        return true;
+    }
+    if (item->value_size > KV_VALUE_SIZE_MAX ||
+        item->value_size > kv_tier_span_max(&engine->tier)) {
+        kv_set_close(operation, work, KV_TOO_LARGE);
+        return true;
+    }
+    if (!operation->if_absent)
+        return false;
+    object = kv_index_find(engine->index, work->hash, (const void *)item->key, item->key_size);
+    if (!object || kv_object_expired(object, now_ms))
+        return false;
+    work->sequence = kv_object_sequence(object);
+    work->outcome = KV_EXISTS;
+    work->state = KV_WORK_APPENDED;
+    return true;
+}
+
+/* How many values from `i` on go into one run: each key of an if_absent batch is looked up by itself. */
+static uint32_t run_count(kv_operation *operation, uint32_t i, uint32_t *size)
+{
+    const kv_request *request = operation->request;
+    uint32_t count = run_measure(operation, i, size);
+
+    if (count > 1 && operation->if_absent) {
+        *size = kv_round_up(request->items[i].value_size, KV_SLAB_UNIT);
+        count = 1;
+    }
+    for (uint32_t k = i + 1; k < i + count; k++)
+        operation->works[k].hash =
+            kv_index_hash(operation->engine->index, (const void *)request->items[k].key,
+                          request->items[k].key_size);
+    return count;
+}
+
+/* Reserve for the item (and, packed, for those after it). The number of items begun, or -EBUSY: wait for
+ * memory, -EAGAIN: wait for space. */
+static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
+{
+    uint32_t size = 0;
+    uint32_t count;
+    int result = -ENOSPC;
+
+    if (set_refuse(operation, i, now_ms))
+        return 1;
+    count = run_count(operation, i, &size);
+    if (count > 0)
+        result = run_reserve(operation, i, count, size, now_ms);
+    if (result == 0)
+        return (int)count;
+    if (result == -ENOSPC)
+        result = single_reserve(operation, i, now_ms);
+    if (result == 0)
+        return 1;
+    if (result == -EBUSY || result == -EAGAIN)
+        return result;
+    kv_set_close(operation, &operation->works[i], result == -ENOSPC ? KV_NO_SPACE : KV_UNAVAILABLE);
+    return 1;
+}
+
+bool kv_set_begin_more(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+    uint64_t now_ms = kv_engine_now(engine);
+    uint32_t before = operation->next;
+
+    kv_list_remove(&operation->wait);
+    while (operation->next < operation->count &&
+           operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE) {
+        int begun = set_begin(operation, operation->next, now_ms);
+
+        if (begun < 0) {
+            kv_list *waiters = begun == -EBUSY ? &engine->memory_waiters : &engine->space_waiters;
+
+            kv_list_append(waiters, &operation->wait);
+            break;
+        }
+        operation->next += (uint32_t)begun;
+    }
+    return operation->next != before;
+}
+
