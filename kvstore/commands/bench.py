@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from threading import Event
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Protocol, Self
@@ -26,7 +27,6 @@ from kvstore.client import (
     connect,
     connect_sync,
 )
-from kvstore.client.url import Options
 
 
 class Kind(Enum):
@@ -95,9 +95,10 @@ class Callers(Protocol):
 class Threads:
     """Callers that block, each on a thread."""
 
-    def __init__(self, url: str, options: Options, count: int, buffer_size: int) -> None:
+    def __init__(self, url: str, count: int, buffer_size: int) -> None:
         """Open the store for *count* callers that read up to *buffer_size* bytes in a call."""
-        self._store: Store = connect_sync(url, **options)
+        self._store: Store = connect_sync(url, scrub_bytes_per_s=0)
+        self._stopping = Event()
         self._regions = [self._store.register(bytearray(buffer_size)) for _ in range(count)]
 
     def __enter__(self) -> Self:
@@ -123,7 +124,11 @@ class Threads:
             running = [
                 pool.submit(self._repeat, calls, deadline_ns, region) for region in self._regions
             ]
-            times = [time for done in running for time in done.result()]
+            try:
+                times = [time for done in running for time in done.result()]
+            except BaseException:  # the pool waits for the others: they must not go on for long
+                self._stopping.set()
+                raise
         return Timing(times, perf_counter_ns() - start_ns)
 
     def delete(self, keys: list[bytes]) -> None:
@@ -135,8 +140,11 @@ class Threads:
         return self._store.stats()
 
     def _repeat(self, calls: Iterator[Call], deadline_ns: int, region: Region) -> list[int]:
-        times = []
-        while perf_counter_ns() < deadline_ns and (call := next(calls, None)) is not None:
+        times: list[int] = []
+        while perf_counter_ns() < deadline_ns and not self._stopping.is_set():
+            call = next(calls, None)
+            if call is None:
+                break
             act = self._action(call, region)
             start_ns = perf_counter_ns()
             answers = act()
@@ -157,10 +165,10 @@ class Threads:
 class Clients:
     """Callers that await, each a task of one event loop."""
 
-    def __init__(self, url: str, options: Options, count: int, buffer_size: int) -> None:
+    def __init__(self, url: str, count: int, workers: int, buffer_size: int) -> None:
         """Open the store for *count* callers that read up to *buffer_size* bytes in a call."""
         self._loop = asyncio.Runner()
-        self._store: AsyncStore = self._loop.run(opened(url, options))
+        self._store: AsyncStore = self._loop.run(opened(url, workers))
         self._regions = [self._store.register(bytearray(buffer_size)) for _ in range(count)]
 
     def __enter__(self) -> Self:
@@ -222,9 +230,9 @@ class Clients:
         await self._store.batch_delete(keys)
 
 
-async def opened(url: str, options: Options) -> AsyncStore:
+async def opened(url: str, workers: int) -> AsyncStore:
     """Open a store on the running loop."""
-    return await connect(url, **options)
+    return await connect(url, workers=workers, scrub_bytes_per_s=0)
 
 
 def slices(region: Region, call: Call) -> list[memoryview]:

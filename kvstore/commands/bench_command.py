@@ -32,7 +32,9 @@ def bench(
     clients: Annotated[
         int,
         typer.Option(
-            min=0, max=CALLERS_MAX, help="Asyncio tasks that call, on one event loop; 0: threads do."
+            min=0,
+            max=CALLERS_MAX,
+            help="Asyncio tasks that call, on one event loop; 0: threads do.",
         ),
     ] = 0,
     threads: Annotated[

@@ -58,15 +58,12 @@ def inspect_json(stats: Stats, slabs: tuple[SlabRow, ...]) -> dict[str, object]:
             "size": stats.journal_size,
             "generation": stats.journal_generation,
             "sequence": stats.sequence,
+            "recovered_objects": stats.recovered_objects,
             "recovered_records": stats.recovered_records,
             "recovery_cut_size": stats.recovery_cut_size,
             "recovery_dropped": stats.recovery_dropped,
-            "recovery_ns": stats.recovery_ns,
         },
-        "checkpoint": {
-            "sequence": stats.checkpoint_sequence,
-            "recovered_objects": stats.recovered_objects,
-        },
+        "checkpoint": {"sequence": stats.checkpoint_sequence},
         "index": {"size": stats.index_size},
         "memory": {
             "capacity": stats.memory_capacity,
@@ -85,7 +82,9 @@ def objects_table(stats: Stats) -> Table:
     table.add_row("pinned", f"{stats.pinned_objects:,}")
     table.add_row("index", size_text(stats.index_size))
     if stats.objects:
-        table.add_row("index, for each object", f"{stats.index_size / stats.objects:.0f} B")
+        table.add_row(
+            "index and keys, for each object", f"{stats.index_size / stats.objects:.0f} B"
+        )
     return table
 
 
@@ -122,13 +121,14 @@ def space_table(stats: Stats) -> Table:
 def journal_table(stats: Stats) -> Table:
     """Return what an opening reads."""
     table = facts_table("Journal and checkpoint")
-    table.add_row("journal", f"{size_text(stats.journal_size)}, generation {stats.journal_generation:,}")
+    table.add_row(
+        "journal", f"{size_text(stats.journal_size)}, generation {stats.journal_generation:,}"
+    )
     table.add_row("last sequence", f"{stats.sequence:,}")
     table.add_row("sequence of the checkpoint", f"{stats.checkpoint_sequence:,}")
-    table.add_row("objects from the checkpoint", f"{stats.recovered_objects:,}")
+    table.add_row("objects recovered", f"{stats.recovered_objects:,}")
     table.add_row("records replayed", f"{stats.recovered_records:,}")
     table.add_row("torn end, cut", size_text(stats.recovery_cut_size))
-    table.add_row("recovery", f"{stats.recovery_ns / 1e6:.1f} ms")
     return table
 
 

@@ -1,6 +1,7 @@
 """The entry of the command: its subcommands, and the exit code that a shell gets."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -78,10 +79,10 @@ def options(
     """Take the options of the command as a whole."""
 
 
-def main() -> int:
-    """Run the command line; the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default that of the process; the exit code."""
     try:
-        code = build()(prog_name="kvstore", standalone_mode=False)
+        code = build()(arguments, prog_name="kvstore", standalone_mode=False)
     except typer.TyperException as error:
         if message := " ".join(error.format_message().split()):  # empty: the help was shown
             line = f"kvstore: {message} (try --help)"

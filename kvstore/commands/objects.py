@@ -1,4 +1,4 @@
-"""Commands on objects: set, get, exists, rm, stat, ls. Binary safe: bytes go in and out as they are."""
+"""Commands on objects: set, get, exists, rm, stat, ls. Bytes go in and out as they are."""
 
 import base64
 import sys
@@ -36,7 +36,8 @@ def set_values(
         typer.Option("--ttl", help="Seconds after which the objects expire.", show_default=False),
     ] = None,
     if_absent: Annotated[
-        bool, typer.Option("--if-absent", help="Leave keys that exist as they are, and exit with 1.")
+        bool,
+        typer.Option("--if-absent", help="Leave keys that exist as they are, and exit with 1."),
     ] = False,
     as_json: JSONOption = False,
 ) -> None:
@@ -130,7 +131,9 @@ def get_values(
                 elif value is not None:
                     write_value(output or STANDARD_STREAM, value)
         report.answer({"objects": rows})
-        fail_if_missing(report, [n for n, row in zip(names, rows, strict=True) if row["size"] is None])
+        fail_if_missing(
+            report, [n for n, row in zip(names, rows, strict=True) if row["size"] is None]
+        )
 
 
 def write_value(output: Path, value: bytes) -> None:
@@ -163,7 +166,9 @@ def exists(url: URLArgument, keys: KeyArguments, as_json: JSONOption = False) ->
         report.answer({"exists": all(found), "objects": rows})
         for name, there in zip(names, found, strict=True):
             report.show(
-                Text.assemble(("exists  ", "green") if there else ("missing ", "red"), key_text(name))
+                Text.assemble(
+                    ("exists  ", "green") if there else ("missing ", "red"), key_text(name)
+                )
             )
         if not all(found):
             raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """Serving the requests of a trace from a store, and what came of it.
 
-For each request:   match_prefix ──► batch_get_into the hits, check every byte ──► batch_set the rest
+match_prefix ──► batch_get_into the hits, check every byte ──► batch_set the rest
 
 Guarantees: keys go to the store in the order of the prompt, so that a cache keeps prefixes before
 what depends on them; of a block that occurs twice in a request, every occurrence counts as a hit

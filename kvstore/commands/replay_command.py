@@ -36,7 +36,9 @@ def replay(
     trace: Annotated[
         Path,
         typer.Argument(
-            metavar="TRACE", help="A .jsonl or .jsonl.gz in the Mooncake format.", show_default=False
+            metavar="TRACE",
+            help="A .jsonl or .jsonl.gz in the Mooncake format.",
+            show_default=False,
         ),
     ],
     url: URLArgument,

@@ -87,8 +87,10 @@ class Report:
 def console_on(*, stderr: bool) -> Console:
     """Return a console; one that is no terminal gets a fixed width, so that output is stable."""
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(
-        stderr=stderr, highlight=False, width=PLAIN_WIDTH
+    return (
+        console
+        if console.is_terminal
+        else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     )
 
 

@@ -30,7 +30,7 @@ class TraceRequest:
 
 def read_trace(path: Path, limit: int | None = None) -> list[TraceRequest]:
     """Return the requests in the order of time, the first *limit* of them."""
-    requests = []
+    requests: list[TraceRequest] = []
     try:
         with open_text(path) as lines:
             requests.extend(parse_lines(path, lines))
@@ -45,7 +45,7 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRequest]:
 def open_text(path: Path) -> TextIO:
     """Open a trace; its name says whether it is compressed."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8")
     return path.open(encoding="utf-8")
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
-from kvstore.client.url import Options
 from kvstore.commands.bench import Call, Callers, Clients, Kind, Threads, Timing
 from kvstore.commands.content import BlockContent
 from kvstore.commands.replay import BATCH_COUNT_MAX, quantile_ms
@@ -55,12 +54,10 @@ class BenchPlan:
 
     def open(self, size: int) -> Callers:
         """Open the store, with nothing of it in memory."""
-        options: Options = {"scrub_bytes_per_s": 0}
         buffer_size = self.call_count(size) * size
         if self.clients:
-            options["workers"] = self.threads
-            return Clients(self.url, options, self.clients, buffer_size)
-        return Threads(self.url, options, self.threads, buffer_size)
+            return Clients(self.url, self.clients, self.threads, buffer_size)
+        return Threads(self.url, self.threads, buffer_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@
 #define KV_OPERATION_MEMORY_SHARE 4u       /* one operation holds at most 1/4 of the DRAM tier */
 #define KV_QUEUE_ORPHAN 7u                 /* kv_object.queue: dead, its space settled; freed with its last holder */
 #define KV_EVICTION_EXPECTED_MIN 4096u     /* cache mode without a limit of objects: it grows with what is there */
+#define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -207,7 +208,7 @@ struct kv_engine {
     kv_caller_region *regions;
     uint32_t region_count;
     uint64_t direct_count;  /* values that the device moves from or to them now */
-    uint64_t writes_out;    /* writes of values that the device has not completed */
+    uint64_t sets_coming; /* small sets that will append soon: a flush waits for them */
     kv_store_statistics statistics;
 };
 
@@ -278,6 +279,7 @@ struct kv_operation {
     bool again;            /* something happened while it ran */
     bool waits_visible;    /* wait_sequence counts against visible, else against flushed */
     bool if_absent;
+    bool coming;           /* counted in sets_coming */
     bool complete;         /* every item has its status */
     bool late;             /* set at durability memory: from here on values are linked when they are stored */
     uint64_t flush_epoch;  /* flush: values answered in this epoch and before it must be written, 0: not chosen yet */

@@ -181,7 +181,7 @@ static bool flush_needed(const kv_engine *engine)
 
     if (journal->flushed >= journal->durable)
         return false;
-    if (engine->writes_out > 0 && journal->groups_held < JOURNAL_GROUPS_HELD_MAX)
+    if (engine->sets_coming > 0 && journal->groups_held < JOURNAL_GROUPS_HELD_MAX)
         return false; /* values about to be recorded share the flush */
     return journal->flushed < journal->flush_wanted || engine->options.durability == KV_DURABILITY_SYNC ||
            journal->bytes_unflushed >= KV_FLUSH_BYTES_MAX;

@@ -41,6 +41,16 @@ static int request_check(const kv_request *request)
     return 0;
 }
 
+/* A flush waits for small sets that have begun: they will want one themselves. */
+static bool request_is_small_set(const kv_request *request)
+{
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < request->count && size <= KV_COMING_SIZE_MAX; i++)
+        size += request->items[i].value_size;
+    return request->operation == KV_OP_SET && request->count > 0 && size <= KV_COMING_SIZE_MAX;
+}
+
 int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **result)
 {
     size_t works = kind_moves_values(request->operation) ? request->count : 0;
@@ -71,6 +81,8 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
     request->operation_state = operation;
     pthread_mutex_lock(&engine->lock);
     engine->statistics.in_flight++;
+    operation->coming = request_is_small_set(request);
+    engine->sets_coming += operation->coming;
     operation->batch = ++engine->batch;
     pthread_mutex_unlock(&engine->lock);
     *result = operation;

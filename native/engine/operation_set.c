@@ -116,6 +116,7 @@ static void set_abort(kv_operation *operation)
 {
     uint32_t begun = operation->next;
 
+    kv_set_came(operation);
     kv_list_remove(&operation->wait);
     for (uint32_t i = begun; i < operation->count; i++)
         kv_set_close(operation, &operation->works[i], operation->abort_status);

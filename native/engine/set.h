@@ -18,6 +18,8 @@ void kv_set_discard(kv_operation *operation, kv_work *work, kv_status status);
 void kv_set_link_unstored(kv_operation *operation, kv_work *work);
 /* The device holds such a value now, or never will. */
 void kv_set_written(kv_operation *operation, kv_work *work);
+/* No flush waits for this set any more: everything is appended, or it waits itself. */
+void kv_set_came(kv_operation *operation);
 /* Append what is written; answer and close what is visible. True: some were. */
 bool kv_set_append(kv_operation *operation);
 bool kv_set_close_visible(kv_operation *operation);

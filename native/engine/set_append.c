@@ -214,6 +214,16 @@ static bool append_one(kv_operation *operation, kv_work *work)
     return true;
 }
 
+void kv_set_came(kv_operation *operation)
+{
+    if (!operation->coming)
+        return;
+    operation->coming = false;
+    operation->engine->sets_coming--;
+    if (operation->engine->sets_coming == 0)
+        kv_journal_kick(operation->engine); /* a flush may have waited */
+}
+
 /* Locked: append what is written, in the order of the batch. */
 bool kv_set_append(kv_operation *operation)
 {
@@ -228,12 +238,15 @@ bool kv_set_append(kv_operation *operation)
                 kv_operation_wake(operation); /* no journal will */
             else
                 kv_operation_wait_sequence(operation, engine->journal.next - 1, true);
+            kv_set_came(operation);
             break;
         }
         if (work->state != KV_WORK_APPENDED && work->state != KV_WORK_CLOSED)
             break;
         operation->append_next++;
     }
+    if (operation->append_next == operation->count)
+        kv_set_came(operation);
     kv_journal_kick(engine);
     return operation->append_next != before;
 }

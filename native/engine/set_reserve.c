@@ -278,6 +278,8 @@ bool kv_set_begin_more(kv_operation *operation)
         }
         operation->next += (uint32_t)begun;
     }
+    if (operation->next < operation->count)
+        kv_set_came(operation);
     return operation->next != before;
 }
 

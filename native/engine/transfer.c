@@ -122,14 +122,11 @@ static void work_done(kv_io *io)
     }
     assert(operation->outstanding > 0);
     operation->outstanding--;
-    engine->writes_out -= io->kind == KV_IO_WRITE;
     if (operation->kind == KV_OP_GET)
         kv_operation_wake(operation);
     else
         kv_set_progress(operation);
     transfer_give(transfer);
-    if (engine->writes_out == 0)
-        kv_journal_kick(engine); /* a flush may have waited for it */
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -163,7 +160,6 @@ static void bind_to_works(kv_operation *operation, kv_transfer *transfer, const 
         if (operation->works[i].run == works->run)
             operation->works[i].pending++;
     operation->outstanding++;
-    operation->engine->writes_out += transfer->io.kind == KV_IO_WRITE;
 }
 
 /* The longest run of memory from byte `position` on: of the frame, or of the caller's. */

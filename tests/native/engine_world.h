@@ -1,42 +1,18 @@
 /* A world for engine tests: a simulated device, an engine over it, a model of what every key may hold,
- * and clients whose operations interleave, all from one seed.
- *
- * The model keeps for each key the updates issued so far, in order, and the earliest one that a read
- * may still return. Contents are computed from (key, update), so a value proves which update it is. */
+ * and clients whose operations interleave, all from one seed. */
 #ifndef KV_ENGINE_WORLD_H
 #define KV_ENGINE_WORLD_H
 
-#include "bytes/random.h"
 #include "drivers/device_sim.h"
 #include "engine/engine.h"
+#include "engine_model.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define WORLD_KEYS 48u
 #define WORLD_BATCH 8u
 #define WORLD_OUT_MAX 12u
-#define WORLD_MEMORY (4u << 20)
-#define WORLD_VALUE_MAX 120000u
-#define WORLD_UPDATES_MAX 4096u
-
-typedef enum world_update {
-    UPDATE_SET = 0,
-    UPDATE_DELETE = 1,
-    UPDATE_VOID = 2 /* it had no effect, or a crash took it */
-} world_update;
-
-typedef struct world_key {
-    uint32_t issued;  /* updates so far; update 0 is "never set" */
-    uint32_t acked;   /* the last acknowledged update: reads return it or a later one */
-    uint32_t flushed; /* the last one that a flush has answered for */
-    bool busy;        /* an update of it is out */
-    uint8_t kinds[WORLD_UPDATES_MAX];
-} world_key;
+#define WORLD_MEMORY_MAX (4u << 20)
+#define WORLD_START_MS 1800000000000u
 
 typedef struct world_client {
     kv_list link;
@@ -47,11 +23,14 @@ typedef struct world_client {
     kv_item_stat stats[WORLD_BATCH];
     uint32_t keys[WORLD_BATCH];
     uint32_t updates[WORLD_BATCH];
-    uint32_t acked[WORLD_KEYS]; /* the model when it began: by item (get), by key (flush) */
-    char names[WORLD_BATCH][32];
+    uint32_t acked[MODEL_KEYS];     /* the model when it began: by item (get), by key (flush) */
+    uint32_t pin_acked[MODEL_KEYS];
+    char names[WORLD_BATCH][MODEL_NAME_SIZE];
     uint8_t *values[WORLD_BATCH];
+    uint64_t begun_ms;
     bool answered;
     bool finished;
+    bool aborted;
     bool internal;
 } world_client;
 
@@ -62,83 +41,15 @@ typedef struct world {
     kv_engine *engine;
     kv_engine_options options;
     uint8_t *memory;
-    world_key keys[WORLD_KEYS];
+    model model;
     kv_list ready; /* clients whose operation wants a step */
     kv_list out;   /* all others */
     uint32_t out_count;
     uint64_t now_ms;
-    uint64_t seed;
     uint64_t answered_count;
-    bool quiet_checks; /* faults are armed: statuses other than OK are legal */
-    bool may_evict;
+    uint64_t ttl_share; /* of sets that expire, in percent */
+    bool offline_expected; /* faults are armed: the store may answer UNAVAILABLE and IO_ERROR */
 } world;
-
-static inline void world_name(uint32_t key, char name[32])
-{
-    /* Names of several lengths. */
-    snprintf(name, 32, "key-%0*u", (int)(1 + key % 12), key);
-}
-
-static inline uint32_t world_value_size(uint32_t key, uint32_t update)
-{
-    kv_random random;
-
-    kv_random_init(&random, (uint64_t)key << 32 | update);
-    switch (kv_random_below(&random, 8)) {
-    case 0:
-        return 0;
-    case 1:
-    case 2:
-        return 1 + (uint32_t)kv_random_below(&random, 700);
-    case 3:
-        return 4096u * (1 + (uint32_t)kv_random_below(&random, 8));
-    case 4:
-        return 1 + (uint32_t)kv_random_below(&random, WORLD_VALUE_MAX);
-    default:
-        return 1 + (uint32_t)kv_random_below(&random, 20000);
-    }
-}
-
-static inline void world_value_fill(uint32_t key, uint32_t update, uint8_t *value, uint32_t size)
-{
-    uint64_t word = ((uint64_t)key << 32 | update) * 0x9e3779b97f4a7c15u + 1;
-
-    for (uint32_t i = 0; i < size; i += 8) {
-        uint32_t part = size - i < 8 ? size - i : 8;
-
-        memcpy(value + i, &word, part);
-        word = word * 6364136223846793005u + 1442695040888963407u;
-    }
-}
-
-/* Which update of the key is this value? Searches from the newest; it must be one of them. */
-static inline uint32_t world_value_update(const world *state, uint32_t key, const uint8_t *value,
-                                          uint32_t size, uint32_t least)
-{
-    static uint8_t expected[WORLD_VALUE_MAX + 8];
-
-    for (uint32_t update = state->keys[key].issued; update + 1 > least && update > 0; update--) {
-        if (state->keys[key].kinds[update] != UPDATE_SET || world_value_size(key, update) != size)
-            continue;
-        world_value_fill(key, update, expected, size);
-        if (memcmp(expected, value, size) == 0)
-            return update;
-    }
-    fprintf(stderr, "seed %llu: key %u holds %u bytes that are none of its updates %u ... %u\n",
-            (unsigned long long)state->seed, key, size, least, state->keys[key].issued);
-    abort();
-}
-
-/* The newest update in [least, issued] that leaves the key absent; -1: none does. */
-static inline int64_t world_absent_update(const world *state, uint32_t key, uint32_t least)
-{
-    const world_key *model = &state->keys[key];
-
-    for (uint32_t update = model->issued + 1; update-- > least;)
-        if (update == 0 || model->kinds[update] == UPDATE_DELETE)
-            return update;
-    return state->may_evict ? (int64_t)least : -1;
-}
 
 static inline uint64_t world_now(void *clock)
 {
@@ -159,14 +70,13 @@ static inline void world_maintain(void *executor)
     (void)executor;
 }
 
-void world_answered(void *executor, kv_operation *operation);
-
 static inline world_client *world_client_create(world *state)
 {
     world_client *client = calloc(1, sizeof(*client));
 
     assert(client);
     client->world = state;
+    client->begun_ms = state->now_ms;
     client->request.items = client->items;
     client->request.stats = client->stats;
     kv_list_init(&client->link);
@@ -179,6 +89,18 @@ static inline void world_client_free(world_client *client)
     for (uint32_t i = 0; i < WORLD_BATCH; i++)
         free(client->values[i]);
     free(client);
+}
+
+/* Add an item for the key; its place. */
+static inline uint32_t world_client_add(world_client *client, uint32_t key)
+{
+    uint32_t i = client->request.count++;
+
+    model_name(key, client->names[i]);
+    client->keys[i] = key;
+    client->items[i].key = (uint64_t)client->names[i];
+    client->items[i].key_size = (uint32_t)strlen(client->names[i]);
+    return i;
 }
 
 /* One step of a client whose turn it is. */
@@ -226,6 +148,12 @@ static inline bool world_step_any(world *state)
     return true;
 }
 
+/* Let something happen; false: everyone waits, and for nothing. */
+static inline bool world_move(world *state)
+{
+    return world_step_any(state) || kv_sim_pump(state->sim, 1) > 0 || kv_sim_cut(state->sim);
+}
+
 /* Maintenance runs its requests to the end while others go on. */
 static inline int world_run(void *runner, kv_request *request)
 {
@@ -246,47 +174,57 @@ static inline int world_run(void *runner, kv_request *request)
             state->out_count--;
             return -ECANCELED;
         }
-        if (!world_step_any(state) && kv_sim_pump(state->sim, 1) == 0 && !kv_sim_cut(state->sim)) {
-            fprintf(stderr, "seed %llu: a request of maintenance waits for nothing\n",
-                    (unsigned long long)state->seed);
-            abort();
-        }
+        if (!world_move(state))
+            model_fail(&state->model, 0, "or any other: maintenance waits for nothing, kind",
+                       request->operation);
     }
     return 0;
 }
 
+/* Sets or deletes of random keys that no update is out for. */
 static inline void world_begin_update(world *state, bool deletes)
 {
     world_client *client = world_client_create(state);
     uint32_t count = 1 + (uint32_t)kv_random_below(&state->random, WORLD_BATCH);
+    bool expires = !deletes && kv_random_below(&state->random, 100) < state->ttl_share;
 
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t key = (uint32_t)kv_random_below(&state->random, WORLD_KEYS);
-        world_key *model = &state->keys[key];
-        uint32_t n = client->request.count;
-        uint32_t update;
-
-        if (model->busy || model->issued + 1 == WORLD_UPDATES_MAX)
-            continue;
-        model->busy = true;
-        update = ++model->issued;
-        model->kinds[update] = deletes ? UPDATE_DELETE : UPDATE_SET;
-        world_name(key, client->names[n]);
-        client->keys[n] = key;
-        client->updates[n] = update;
-        client->items[n].key = (uint64_t)client->names[n];
-        client->items[n].key_size = (uint32_t)strlen(client->names[n]);
-        if (!deletes) {
-            uint32_t size = world_value_size(key, update);
-
-            client->values[n] = malloc(size + 1);
-            world_value_fill(key, update, client->values[n], size);
-            client->items[n].value = (uint64_t)client->values[n];
-            client->items[n].value_size = size;
-        }
-        client->request.count++;
-    }
+    client->request.ttl_ms = expires ? 1 + kv_random_below(&state->random, 6000) : 0;
+    client->request.if_absent = !deletes && kv_random_below(&state->random, 8) == 0;
     client->request.operation = deletes ? KV_OP_DELETE : KV_OP_SET;
+    for (uint32_t n = 0; n < count; n++) {
+        uint32_t key = (uint32_t)kv_random_below(&state->random, MODEL_KEYS);
+        uint32_t i;
+        uint32_t size;
+
+        if (!model_may_issue(&state->model, key) || (key < MODEL_PIN_KEYS && (deletes || expires)))
+            continue;
+        i = world_client_add(client, key);
+        client->updates[i] = model_issue(&state->model, key, deletes ? UPDATE_DELETE : UPDATE_SET,
+                                         expires ? state->now_ms + client->request.ttl_ms : 0);
+        if (deletes)
+            continue;
+        size = model_value_size(key, client->updates[i]);
+        client->values[i] = malloc(size + 1);
+        model_value_fill(key, client->updates[i], client->values[i], size);
+        client->items[i].value = (uint64_t)client->values[i];
+        client->items[i].value_size = size;
+    }
+    world_begin(state, client);
+}
+
+static inline void world_begin_pin(world *state, bool pins)
+{
+    uint32_t key = (uint32_t)kv_random_below(&state->random, MODEL_PIN_KEYS);
+    model_key *row = &state->model.keys[key];
+    world_client *client;
+
+    if (!model_may_issue(&state->model, key))
+        return;
+    client = world_client_create(state);
+    row->busy = true;
+    row->pins[++row->pin_issued] = pins;
+    client->request.operation = pins ? KV_OP_PIN : KV_OP_UNPIN;
+    client->updates[world_client_add(client, key)] = row->pin_issued;
     world_begin(state, client);
 }
 
@@ -295,18 +233,15 @@ static inline void world_begin_read(world *state, uint32_t first, uint32_t count
     world_client *client = world_client_create(state);
 
     for (uint32_t n = 0; n < count; n++) {
-        uint32_t key = (first + n) % WORLD_KEYS;
+        uint32_t key = (first + n) % MODEL_KEYS;
+        uint32_t i = world_client_add(client, key);
 
-        world_name(key, client->names[n]);
-        client->keys[n] = key;
-        client->acked[n] = state->keys[key].acked;
-        client->items[n].key = (uint64_t)client->names[n];
-        client->items[n].key_size = (uint32_t)strlen(client->names[n]);
-        client->values[n] = malloc(WORLD_VALUE_MAX);
-        client->items[n].value = (uint64_t)client->values[n];
-        client->items[n].value_size = WORLD_VALUE_MAX;
+        client->acked[i] = state->model.keys[key].acked;
+        client->pin_acked[i] = state->model.keys[key].pin_acked;
+        client->values[i] = malloc(MODEL_VALUE_MAX);
+        client->items[i].value = (uint64_t)client->values[i];
+        client->items[i].value_size = MODEL_VALUE_MAX;
     }
-    client->request.count = count;
     client->request.operation = KV_OP_GET;
     world_begin(state, client);
 }
@@ -315,54 +250,110 @@ static inline void world_begin_flush(world *state)
 {
     world_client *client = world_client_create(state);
 
-    for (uint32_t key = 0; key < WORLD_KEYS; key++)
-        client->acked[key] = state->keys[key].acked;
+    for (uint32_t key = 0; key < MODEL_KEYS; key++) {
+        client->acked[key] = state->model.keys[key].acked;
+        client->pin_acked[key] = state->model.keys[key].pin_acked;
+    }
     client->request.operation = KV_OP_FLUSH;
     world_begin(state, client);
 }
 
-static inline void world_answer_read(world *state, const world_client *client)
+/* Ask one that is out to end early. */
+static inline void world_abort_any(world *state)
+{
+    for (kv_list *link = state->out.next; link != &state->out; link = link->next) {
+        world_client *client = KV_CONTAINER(link, world_client, link);
+
+        if (client->internal || client->answered || kv_random_below(&state->random, 4) != 0)
+            continue;
+        client->aborted = true;
+        kv_operation_abort(client->operation, KV_CANCELLED);
+        return;
+    }
+}
+
+/* A status that says nothing about the key. */
+static inline void world_check_failure(const world *state, const world_client *client, int32_t status)
+{
+    bool excused = kv_sim_cut(state->sim) || state->offline_expected;
+
+    if (status == KV_CANCELLED ? !client->aborted : !excused)
+        model_fail(&state->model, client->keys[0], "answers status", (uint64_t)status);
+}
+
+static inline void world_answer_read(const world *state, const world_client *client)
 {
     for (uint32_t i = 0; i < client->request.count; i++) {
         const kv_item *item = &client->items[i];
         uint32_t key = client->keys[i];
 
-        if (item->status == KV_NOT_FOUND)
-            assert(world_absent_update(state, key, client->acked[i]) >= 0);
-        else if (item->status == KV_OK)
-            world_value_update(state, key, client->values[i], item->result_size, client->acked[i]);
-        else
-            assert(state->quiet_checks);
+        if (item->status == KV_OK)
+            model_value_update(&state->model, key, client->values[i], item->result_size,
+                               client->acked[i], client->begun_ms);
+        else if (item->status != KV_NOT_FOUND)
+            world_check_failure(state, client, item->status);
+        else if (model_absent_update(&state->model, key, client->acked[i], client->pin_acked[i],
+                                     state->now_ms) < 0)
+            model_fail(&state->model, key, "is absent; it must hold an update from", client->acked[i]);
     }
 }
 
 static inline void world_answer_update(world *state, const world_client *client)
 {
-    bool deletes = client->request.operation == KV_OP_DELETE;
-
     for (uint32_t i = 0; i < client->request.count; i++) {
-        world_key *model = &state->keys[client->keys[i]];
+        model_key *row = &state->model.keys[client->keys[i]];
+        model_update *update = &row->updates[client->updates[i]];
         int32_t status = client->items[i].status;
 
-        model->busy = false;
-        if (status == KV_OK || (deletes && status == KV_NOT_FOUND)) {
-            model->acked = client->updates[i];
-        } else if (status == KV_NO_SPACE) {
-            model->kinds[client->updates[i]] = UPDATE_VOID;
-        } else {
-            assert(state->quiet_checks);
-        }
+        row->busy = false;
+        if (update->expiry_first_ms != 0)
+            update->expiry_last_ms = state->now_ms + client->request.ttl_ms;
+        if (status == KV_OK || (update->kind == UPDATE_DELETE && status == KV_NOT_FOUND))
+            row->acked = client->updates[i];
+        else if ((status == KV_NO_SPACE && !state->options.eviction) ||
+                 (status == KV_QUOTA && state->options.objects_max > 0) ||
+                 (status == KV_EXISTS && client->request.if_absent))
+            update->kind = UPDATE_VOID;
+        else
+            world_check_failure(state, client, status);
     }
+}
+
+static inline void world_answer_pin(world *state, const world_client *client)
+{
+    model_key *row = &state->model.keys[client->keys[0]];
+    int32_t status = client->items[0].status;
+    uint32_t pin = client->updates[0];
+
+    row->busy = false;
+    if (status == KV_NOT_FOUND) {
+        if (row->pins[row->pin_acked] && model_pinned(&state->model, client->keys[0], row->pin_acked))
+            model_fail(&state->model, client->keys[0], "was pinned and is absent; pin", pin);
+        row->pins[pin] = 0;
+    }
+    if (status == KV_OK || status == KV_NOT_FOUND)
+        row->pin_acked = pin;
+    else
+        world_check_failure(state, client, status);
 }
 
 static inline void world_answer_flush(world *state, const world_client *client)
 {
-    for (uint32_t key = 0; key < WORLD_KEYS; key++)
-        if (state->keys[key].flushed < client->acked[key])
-            state->keys[key].flushed = client->acked[key];
+    if (client->request.matched != 1) {
+        world_check_failure(state, client, client->aborted ? KV_CANCELLED : KV_UNAVAILABLE);
+        return;
+    }
+    for (uint32_t key = 0; key < MODEL_KEYS; key++) {
+        model_key *row = &state->model.keys[key];
+
+        if (row->flushed < client->acked[key])
+            row->flushed = client->acked[key];
+        if (row->pin_flushed < client->pin_acked[key])
+            row->pin_flushed = client->pin_acked[key];
+    }
 }
 
-void world_answered(void *executor, kv_operation *operation)
+static inline void world_answered(void *executor, kv_operation *operation)
 {
     world *state = executor;
     world_client *client = kv_operation_owner(operation);
@@ -378,6 +369,10 @@ void world_answered(void *executor, kv_operation *operation)
     case KV_OP_FLUSH:
         world_answer_flush(state, client);
         break;
+    case KV_OP_PIN:
+    case KV_OP_UNPIN:
+        world_answer_pin(state, client);
+        break;
     default:
         world_answer_update(state, client);
     }
@@ -387,11 +382,8 @@ void world_answered(void *executor, kv_operation *operation)
 static inline bool world_drain(world *state)
 {
     while (state->out_count > 0 && !kv_sim_cut(state->sim))
-        if (!world_step_any(state) && kv_sim_pump(state->sim, 1) == 0 && !kv_sim_cut(state->sim)) {
-            fprintf(stderr, "seed %llu: %u operations wait for nothing\n",
-                    (unsigned long long)state->seed, state->out_count);
-            abort();
-        }
+        if (!world_move(state))
+            model_fail(&state->model, 0, "or any other: operations wait for nothing:", state->out_count);
     return !kv_sim_cut(state->sim);
 }
 
@@ -402,12 +394,13 @@ static inline world *world_create(uint64_t seed, const kv_engine_options *option
 
     assert(state);
     kv_random_init(&state->random, seed);
-    state->seed = seed;
-    state->now_ms = 1800000000000u;
+    state->model.seed = seed;
+    state->model.may_evict = options->eviction == KV_EVICTION_CACHE;
+    state->now_ms = WORLD_START_MS;
     state->options = *options;
     kv_list_init(&state->ready);
     kv_list_init(&state->out);
-    assert(posix_memalign((void **)&state->memory, 4096, WORLD_MEMORY) == 0);
+    assert(posix_memalign((void **)&state->memory, 4096, WORLD_MEMORY_MAX) == 0);
     assert(kv_sim_open(sim, &state->sim) == 0);
     return state;
 }
@@ -420,7 +413,8 @@ static inline int world_open(world *state, char *message)
     state->device = kv_sim_device(state->sim);
     options.device = state->device;
     options.memory = state->memory;
-    options.memory_size = WORLD_MEMORY;
+    if (options.memory_size == 0)
+        options.memory_size = WORLD_MEMORY_MAX;
     options.seed = kv_random_next(&state->random);
     options.now_ms = world_now;
     options.clock = state;
@@ -447,8 +441,8 @@ static inline void world_forget(world *state)
     if (state->engine)
         kv_engine_close(state->engine, false);
     state->engine = NULL;
-    for (uint32_t key = 0; key < WORLD_KEYS; key++)
-        state->keys[key].busy = false;
+    for (uint32_t key = 0; key < MODEL_KEYS; key++)
+        state->model.keys[key].busy = false;
 }
 
 static inline void world_destroy(world *state)
