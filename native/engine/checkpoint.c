@@ -44,6 +44,14 @@ kv_file kv_checkpoint_file(uint64_t generation)
     return generation & 1 ? KV_FILE_CHECKPOINT_1 : KV_FILE_CHECKPOINT_0;
 }
 
+bool kv_checkpoint_due(const kv_engine *engine)
+{
+    uint64_t size = engine->journal.offset;
+
+    return !engine->offline && !engine->checkpointing && size >= engine->options.journal_size_max &&
+           size >= engine->checkpoint_size;
+}
+
 int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
                                uint64_t end)
 {
@@ -236,6 +244,7 @@ static int checkpoint_run(checkpoint *state)
     pthread_mutex_lock(&engine->lock);
     engine->checkpoint_generation = state->generation;
     engine->statistics.checkpoints++;
+    engine->checkpoint_size = state->offset;
     engine->statistics.checkpoint_sequence = sequence;
     pthread_mutex_unlock(&engine->lock);
     return 0;

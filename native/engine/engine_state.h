@@ -40,6 +40,7 @@
 #define KV_QUEUE_ORPHAN 7u                 /* kv_object.queue: dead, its space settled; freed with its last holder */
 #define KV_EVICTION_EXPECTED_MIN 4096u     /* cache mode without a limit of objects: it grows with what is there */
 #define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
+#define KV_HOLDERS_MAX 60000u              /* of one object, by reads: below what its field holds */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -202,6 +203,7 @@ struct kv_engine {
     uint64_t expiry_cursor;
     uint64_t scan_now_ms;
     bool checkpointing;
+    uint64_t checkpoint_size; /* bytes of the last one */
     int offline;            /* errno of the failure that took the target offline */
     bool read_only;
     uint64_t batch;         /* counts batches, for the eviction policies */
@@ -428,6 +430,8 @@ int kv_superblock_write(kv_engine *engine, bool clean);
 int kv_recovery_run(kv_engine *engine, char *message);
 
 /* checkpoint.c */
+/* Locked: the journal is long enough, and longer than the last checkpoint: checkpoints cost no more than the journal. */
+bool kv_checkpoint_due(const kv_engine *engine);
 kv_file kv_checkpoint_file(uint64_t generation);
 int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
                                uint64_t end);

@@ -252,7 +252,7 @@ static void write_done(kv_io *io)
         journal->durable = journal->writing_last;
     journal_wake(engine);
     kv_journal_kick(engine);
-    if (journal->offset >= engine->options.journal_size_max && !engine->checkpointing)
+    if (kv_checkpoint_due(engine))
         engine->options.maintain(engine->options.executor);
     pthread_cond_broadcast(&engine->changed);
     pthread_mutex_unlock(&engine->lock);

@@ -92,7 +92,7 @@ static bool checkpoint_due(kv_engine *engine)
     bool due;
 
     pthread_mutex_lock(&engine->lock);
-    due = !engine->offline && engine->journal.offset >= engine->options.journal_size_max;
+    due = kv_checkpoint_due(engine);
     pthread_mutex_unlock(&engine->lock);
     return due;
 }

@@ -192,6 +192,8 @@ static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
         get_finish(operation, i, KV_UNAVAILABLE); /* stored under a larger DRAM tier */
         return 0;
     }
+    if (object->holders >= KV_HOLDERS_MAX)
+        return -EAGAIN; /* very many readers of one key: some must end first */
     kv_object_hold(object);
     work->object = object;
     work->size = object->size;

@@ -425,6 +425,7 @@ static int recover(kv_recovery *recovery)
     if (result < 0)
         return result;
     engine->statistics.checkpoint_sequence = header.fields[KV_CHECKPOINT_SEQUENCE];
+    engine->checkpoint_size = header.fields[KV_CHECKPOINT_END];
     result = kv_recovery_replay(recovery, &header);
     return result < 0 ? result : claim_all(recovery);
 }

@@ -94,8 +94,8 @@ static inline void lives_work(world *state, uint32_t actions, uint32_t compactio
             actions--;
         } else if (dice == 1) {
             kv_sim_pump(state->sim, 1 + kv_random_below(&state->random, 4));
-        } else if (!world_step_any(state)) {
-            kv_sim_pump(state->sim, 1);
+        } else if (!world_move(state) && state->out_count > 0) {
+            model_fail(&state->model, 0, "or any other: operations wait for nothing:", state->out_count);
         }
     }
 }
@@ -132,6 +132,8 @@ static inline bool lives_recover_key(world *state, uint32_t key, uint32_t least,
     request.operation = KV_OP_STAT;
     lives_run(state, &request);
     assert(item.status == (found ? KV_OK : KV_NOT_FOUND));
+    if (found && item.result_size == 0)
+        update = model_empty_update(&state->model, key, least, stat.expiry_ms);
     model_settle(&state->model, key, (uint32_t)update);
     if (key < MODEL_PIN_KEYS)
         model_settle_pin(&state->model, key, pin_least, (stat.flags & KV_ITEM_PINNED) != 0);
@@ -269,7 +271,7 @@ static inline void lives_simulate(uint64_t seed, const lives_plan *plan, lives_t
     world *state = lives_begin(seed, plan);
 
     for (uint32_t life = 0; life < LIVES_PER_SEED; life++) {
-        uint64_t events = 20 + kv_random_below(&state->random, 400);
+        uint64_t events = 20 + kv_random_below(&state->random, 1000);
 
         kv_sim_cut_at_event(state->sim, kv_sim_events(state->sim) + events);
         lives_work(state, LIVES_ACTIONS + (uint32_t)kv_random_below(&state->random, LIVES_ACTIONS),

@@ -132,6 +132,20 @@ static inline bool model_pinned(const model *state, uint32_t key, uint32_t least
     return true;
 }
 
+/* Values tell updates apart, but for empty ones: of those it is the newest with such an expiry. */
+static inline uint32_t model_empty_update(const model *state, uint32_t key, uint32_t least,
+                                          uint64_t expiry_ms)
+{
+    const model_key *row = &state->keys[key];
+
+    for (uint32_t i = row->issued; i + 1 > least && i > 0; i--)
+        if (row->updates[i].kind == UPDATE_SET && model_value_size(key, i) == 0 &&
+            row->updates[i].expiry_first_ms <= expiry_ms && expiry_ms <= row->updates[i].expiry_last_ms)
+            return i;
+    model_fail(state, key, "is empty as none of its updates is from", least);
+    return 0;
+}
+
 /* The newest update from `least` on that leaves the key absent at `now_ms`; none may fit: then -1. */
 static inline int64_t model_absent_update(const model *state, uint32_t key, uint32_t least,
                                           uint32_t pin_least, uint64_t now_ms)
