@@ -104,7 +104,7 @@ class Verification:
     """What a verification has read so far, and what it found."""
 
     objects: int
-    """Objects whose value has bytes; there is nothing to read of the others."""
+    """Objects gone through; an empty value has nothing to read."""
     bytes: int
     bad: tuple[BadObject, ...]
 
@@ -128,7 +128,7 @@ class Stats:
     """Gauges, and counters since the store was opened. Sizes are bytes."""
 
     description: str
-    """Which driver and checksum code run: "driver=io_uring direct=1 checksum=vpclmulqdq"."""
+    """Which driver and checksum code run: "driver=io_uring checksum=vpclmulqdq"."""
 
     objects: int
     value_size: int

@@ -171,5 +171,5 @@ typedef struct kv_store_statistics {
 } kv_store_statistics;
 
 void kv_store_statistics_read(kv_store *store, kv_store_statistics *statistics);
-/* Which driver and checksum code run, as JSON-free text "driver=io_uring direct=1 checksum=vpclmulqdq". */
+/* Which driver and checksum code run, as JSON-free text "driver=io_uring checksum=vpclmulqdq". */
 int kv_store_describe(kv_store *store, char *text, size_t size);

@@ -83,7 +83,7 @@ class Callers(Protocol):
         """Close the store."""
 
     def run(self, calls: Iterator[Call], seconds: float) -> Timing:
-        """Make calls until there are none left, or time is over."""
+        """Make calls until there are none left, or time is over; each caller at least one."""
 
     def delete(self, keys: list[bytes]) -> None:
         """Delete keys."""
@@ -141,15 +141,14 @@ class Threads:
 
     def _repeat(self, calls: Iterator[Call], deadline_ns: int, region: Region) -> list[int]:
         times: list[int] = []
-        while perf_counter_ns() < deadline_ns and not self._stopping.is_set():
-            call = next(calls, None)
-            if call is None:
-                break
+        for call in calls:
             act = self._action(call, region)
             start_ns = perf_counter_ns()
             answers = act()
             times.append(perf_counter_ns() - start_ns)
             call.check(answers)
+            if perf_counter_ns() >= deadline_ns or self._stopping.is_set():
+                break
         return times
 
     def _action(self, call: Call, region: Region) -> Callable[[], Sequence[int]]:
@@ -210,13 +209,15 @@ class Clients:
         return [time for task in tasks for time in task.result()]
 
     async def _repeat(self, calls: Iterator[Call], deadline_ns: int, region: Region) -> list[int]:
-        times = []
-        while perf_counter_ns() < deadline_ns and (call := next(calls, None)) is not None:
+        times: list[int] = []
+        for call in calls:
             buffers = slices(region, call) if call.kind is Kind.GET else []
             start_ns = perf_counter_ns()
             answers = await self._act(call, buffers)
             times.append(perf_counter_ns() - start_ns)
             call.check(answers)
+            if perf_counter_ns() >= deadline_ns:
+                break
         return times
 
     async def _act(self, call: Call, buffers: list[memoryview]) -> Sequence[int]:

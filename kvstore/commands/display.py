@@ -9,7 +9,7 @@ def size_text(size: float) -> str:
     """Return bytes in the unit that fits: 65536 is "64 KiB", 1610612736 is "1.50 GiB"."""
     for unit in BINARY_UNITS[:-1]:
         if abs(size) < 1024:
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+            return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"
         size /= 1024
     return f"{size:,.2f} {BINARY_UNITS[-1]}"
 

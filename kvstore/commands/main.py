@@ -1,94 +1,18 @@
-"""The entry of the command: its subcommands, and the exit code that a shell gets."""
+"""The entry of the command kvstore: nothing is imported before an interruption can end cleanly."""
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-from rich.console import Console
-
-from kvstore import __version__
-from kvstore.commands import objects
-from kvstore.commands.bench_command import bench
-from kvstore.commands.check import check
-from kvstore.commands.demo import demo
-from kvstore.commands.inspect import inspect
-from kvstore.commands.replay_command import replay
-from kvstore.commands.report import USAGE
-
-HELP = """An SSD-backed store of objects: keys, values, batches.
-
-A store is a directory, named by a URL: `file:///var/cache/pages`. Options go into its query:
-`file:///var/cache/pages?durability=sync&memory=1GiB&capacity=100GiB`; quote it for the shell.
-One process at a time has a store open.
-
-Examples:
-
-- `echo hello | kvstore set file:///tmp/pages greeting`
-- `kvstore get file:///tmp/pages greeting`
-- `kvstore ls file:///tmp/pages`
-- `kvstore demo`
-"""
-
-OBJECTS = "Objects"
-STORES = "A whole store"
-WORK = "Measure and try"
-
-
-def build() -> typer.Typer:
-    """Return the command with all its subcommands."""
-    app = typer.Typer(
-        name="kvstore",
-        help=HELP,
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-        pretty_exceptions_enable=False,
-        add_completion=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(options)
-    app.command("set", rich_help_panel=OBJECTS)(objects.set_values)
-    app.command("get", rich_help_panel=OBJECTS)(objects.get_values)
-    app.command("exists", rich_help_panel=OBJECTS)(objects.exists)
-    app.command("rm", rich_help_panel=OBJECTS)(objects.remove)
-    app.command("stat", rich_help_panel=OBJECTS)(objects.stat)
-    app.command("ls", rich_help_panel=OBJECTS)(objects.list_objects)
-    app.command("check", rich_help_panel=STORES)(check)
-    app.command("inspect", rich_help_panel=STORES)(inspect)
-    app.command("demo", rich_help_panel=WORK)(demo)
-    app.command("replay", rich_help_panel=WORK)(replay)
-    app.command("bench", rich_help_panel=WORK)(bench)
-    return app
-
-
-def show_version(wanted: bool) -> None:
-    """Print the version and end."""
-    if wanted:
-        sys.stdout.write(f"kvstore {__version__}\n")
-        raise typer.Exit
-
-
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Print the version and end."
-        ),
-    ] = False,
-) -> None:
-    """Take the options of the command as a whole."""
+INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process; the exit code."""
     try:
-        code = build()(arguments, prog_name="kvstore", standalone_mode=False)
-    except typer.TyperException as error:
-        if message := " ".join(error.format_message().split()):  # empty: the help was shown
-            line = f"kvstore: {message} (try --help)"
-            console = Console(stderr=True, highlight=False)
-            console.print(line, style="bold red", markup=False, soft_wrap=True)
-        return USAGE
-    except typer.Abort:
-        return 1
-    return code if isinstance(code, int) else 0
+        from kvstore.commands.app import run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("kvstore: interrupted\n")
+        return INTERRUPTED

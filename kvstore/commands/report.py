@@ -20,11 +20,10 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from kvstore.client import InvalidOptionError, InvalidURLError, KVStoreError
+from kvstore.commands.main import INTERRUPTED
 
 FAILURE = 1
 USAGE = 2
-INTERRUPTED = 130
-"""128 + SIGINT, as a shell reports it."""
 PIPE_CLOSED = 141
 """128 + SIGPIPE: who read stdout has seen enough."""
 PLAIN_WIDTH = 120

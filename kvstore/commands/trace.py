@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeGuard
 
 from kvstore.errors import KVStoreError
 
@@ -68,11 +68,16 @@ def parse_request(line: str) -> TraceRequest:
     if not isinstance(fields, dict):
         raise ValueError("a request is a JSON object")
     timestamp, block_ids = fields.get("timestamp"), fields.get("hash_ids")
-    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float) or timestamp < 0:
+    if not is_timestamp(timestamp):
         raise ValueError(f"timestamp: expected milliseconds, got {timestamp!r:.40}")
     if not isinstance(block_ids, list) or not all(map(is_block_id, block_ids)):
         raise ValueError("hash_ids: expected a list of whole numbers, 0 or more")
     return TraceRequest(timestamp, tuple(block_ids))
+
+
+def is_timestamp(value: object) -> TypeGuard[float]:
+    """Return whether *value* is a time: a number, 0 or more, which NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def is_block_id(value: object) -> bool:

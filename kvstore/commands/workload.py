@@ -1,7 +1,7 @@
 """The four measurements of one size of values: what is called, on which keys, in which order.
 
 set         every key, round and round
-get         few enough keys for the DRAM tier, round and round, after a first round untimed
+get         few enough keys for the DRAM tier, round and round, once that is where they are
 exists      every key, round and round
 get cold    every key once after each opening of the store, shuffled
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
+from kvstore.client import Stats
 from kvstore.commands.bench import Call, Callers, Clients, Kind, Threads, Timing
 from kvstore.commands.content import BlockContent
 from kvstore.commands.replay import BATCH_COUNT_MAX, quantile_ms
@@ -28,6 +29,7 @@ MEMORY_SHARE = 4
 """Values that are read from memory are a quarter of what the DRAM tier holds."""
 ROUND_S_MAX = 3600.0
 """How long one round over all keys may take."""
+WARMING_ROUNDS_MAX = 8
 SHUFFLE_SEED = 7
 MEASUREMENTS = 4
 
@@ -117,25 +119,28 @@ class Workload:
         fitting = callers.stats().memory_capacity // MEMORY_SHARE // self._size
         count = max(1, fitting // self._batch) * self._batch
         calls = self._calls(Kind.GET, self._keys[:count])
-        callers.run(iter(calls), ROUND_S_MAX)
+        for _ in range(WARMING_ROUNDS_MAX):
+            before = callers.stats()
+            callers.run(iter(calls), ROUND_S_MAX)
+            if memory_hit_ratio(before, callers.stats()) == 1:
+                break
         before = callers.stats()
         timing = callers.run(cycle(calls), self._plan.seconds)
-        after = callers.stats()
-        hits = after.get_memory_hits - before.get_memory_hits
-        return self._row("get", timing, hits / max(1, after.get_hits - before.get_hits))
+        return self._row("get", timing, memory_hit_ratio(before, callers.stats()))
 
     def _measure_cold(self) -> BenchRow:
         """Read values that are on the device only."""
         random = Random(SHUFFLE_SEED)
-        timing, hits, gets = Timing([], 0), 0, 0
+        timing = Timing([], 0)
+        ratios: list[float] = []
         while timing.wall_ns < self._plan.seconds * 1e9:
             calls = self._calls(Kind.GET, self._keys)
             random.shuffle(calls)
             with self._plan.open(self._size) as callers:
+                before = callers.stats()
                 timing.add(callers.run(iter(calls), ROUND_S_MAX))
-                stats = callers.stats()
-            hits, gets = hits + stats.get_memory_hits, gets + stats.get_hits
-        return self._row("get cold", timing, hits / max(1, gets))
+                ratios.append(memory_hit_ratio(before, callers.stats()))
+        return self._row("get cold", timing, sum(ratios) / len(ratios))
 
     def _calls(self, kind: Kind, keys: list[bytes]) -> list[Call]:
         """Return calls that use each key once. A list: threads may share its iterator."""
@@ -160,3 +165,9 @@ class Workload:
             p99_ms=quantile_ms(timing.call_ns, 0.99),
             memory_hit_ratio=memory_hit_ratio,
         )
+
+
+def memory_hit_ratio(before: Stats, after: Stats) -> float:
+    """Return the share of the hits between two moments that memory answered."""
+    hits = after.get_hits - before.get_hits
+    return (after.get_memory_hits - before.get_memory_hits) / max(1, hits)

@@ -5,6 +5,8 @@ child, each call raises and the freed kv_store is never touched.
 Leaves to others: what a status of a key means, event loops, and not to close with a queue open.
 """
 
+import errno
+
 from kvstore._native import ffi, lib
 from kvstore.native.calls import Calls
 from kvstore.native.failures import call_failure, open_failure
@@ -16,10 +18,10 @@ from kvstore.native.request import Request
 from kvstore.options import StoreOptions
 from kvstore.types import BadObject, ListedObject, SlabRow, Stats
 
-LIST_SIZE = 256 << 10
-"""Bytes of one page of a listing."""
-VERIFY_SIZE = 64 << 10
-"""Bytes for the bad keys that one step of a verification finds."""
+PAGE_SIZE = 256 << 10
+"""Bytes for the keys that one step of a listing, or the bad ones of a verification, finds."""
+PAGE_SIZE_MAX = 8 << 20
+"""The same where that is too small: room for the longest keys in the largest step of the core."""
 SLAB_ROWS_MAX = 1024
 DESCRIPTION_SIZE = 512
 END = (1 << 64) - 1
@@ -173,11 +175,14 @@ class NativeStore:
     def list(self, cursor: int, prefix: bytes) -> tuple[int, tuple[ListedObject, ...]]:
         """Return the next cursor and one page of objects; cursors go from 0 to END."""
         position = ffi.new("uint64_t *", cursor)
-        page = ffi.new("char[]", LIST_SIZE)
+        used = -errno.ENOBUFS
         with self._calls:
-            size = lib.kv_store_list(self._store, position, prefix, len(prefix), page, LIST_SIZE)
-            self._check(size, "list keys")
-        return position[0], parse_listing(ffi.buffer(page, size)[:])
+            for size in (PAGE_SIZE, PAGE_SIZE_MAX):
+                if used == -errno.ENOBUFS:
+                    page = ffi.new("char[]", size)
+                    used = lib.kv_store_list(self._store, position, prefix, len(prefix), page, size)
+            self._check(used, "list keys")
+        return position[0], parse_listing(ffi.buffer(page, used)[:])
 
     def verify(self, cursor: int, size: int) -> tuple[int, int, int, tuple[BadObject, ...]]:
         """Read and check about *size* bytes of values.
@@ -186,11 +191,14 @@ class NativeStore:
         """
         position = ffi.new("uint64_t *", cursor)
         count = ffi.new("uint64_t[2]")
-        bad = ffi.new("char[]", VERIFY_SIZE)
+        used = -errno.ENOBUFS
         with self._calls:
-            used = lib.kv_store_verify(
-                self._store, position, size, bad, VERIFY_SIZE, count, count + 1
-            )
+            for page_size in (PAGE_SIZE, PAGE_SIZE_MAX):
+                if used == -errno.ENOBUFS:
+                    bad = ffi.new("char[]", page_size)
+                    used = lib.kv_store_verify(
+                        self._store, position, size, bad, page_size, count, count + 1
+                    )
             self._check(used, "verify values")
         return position[0], count[0], count[1], parse_bad_objects(ffi.buffer(bad, used)[:])
 

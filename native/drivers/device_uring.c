@@ -342,7 +342,7 @@ static void uring_abandon(kv_device *device)
 }
 
 static const kv_device_operations uring_operations = {
-    .name = "uring",
+    .name = "io_uring",
     .submit = uring_submit,
     .register_memory = uring_register_memory,
     .file_size = uring_file_size,

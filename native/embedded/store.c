@@ -132,10 +132,14 @@ static int engine_open(kv_store *store, const kv_store_options *options, char *m
         .maintain = kv_upkeep_wanted,
         .executor = store,
     };
+    uint64_t begin_ms = kv_monotonic_ms();
+    int result;
 
     if (getrandom(&engine.seed, sizeof(engine.seed), 0) != sizeof(engine.seed))
         engine.seed = unix_ms(NULL) * 0x9e3779b97f4a7c15u + (uint64_t)getpid();
-    return kv_engine_open(&engine, &store->engine, message);
+    result = kv_engine_open(&engine, &store->engine, message);
+    store->recovery_ms = kv_monotonic_ms() - begin_ms;
+    return result;
 }
 
 static void *(*const thread_bodies[])(void *) = {kv_upkeep_thread, kv_watchman_thread};
@@ -370,6 +374,7 @@ void kv_store_statistics_read(kv_store *store, kv_store_statistics *statistics)
 {
     kv_engine_statistics(store->engine, statistics);
     statistics->memory_huge_size = store->region.huge_size;
+    statistics->recovery_ns = store->recovery_ms * 1000000;
     pthread_mutex_lock(&store->mutex);
     statistics->scrubbed_values = store->scrubbed_values;
     statistics->scrubbed_bytes = store->scrubbed_bytes;

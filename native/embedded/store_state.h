@@ -63,6 +63,7 @@ struct kv_store {
     uint32_t thread_count;
     uint32_t task_count;
     uint64_t timeout_ms;
+    uint64_t recovery_ms;    /* the opening of the engine took */
     uint64_t scrub_bytes_per_s;
     uint64_t scrub_cursor;   /* the maintenance thread's */
     uint64_t scrub_debt;     /* bytes verified ahead of the rate; the maintenance thread's */

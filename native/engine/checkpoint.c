@@ -104,15 +104,29 @@ static int block_write(checkpoint *state)
     return result < 0 ? (int)result : 0;
 }
 
-/* Locked. Only what has a record: a value still on its way is in a later group. */
-static void copy_object(void *context, kv_object *object)
+/* What the object is on the device: a value still on its way has its record in a later group, until then the
+ * one it replaces counts. NULL: nothing. */
+static const kv_object *stored_object(const kv_engine *engine, const kv_object *object)
+{
+    uint32_t shadow = (uint32_t)kv_object_location(object);
+
+    if (object->stored)
+        return object;
+    return shadow ? kv_index_at(engine->index, shadow) : NULL;
+}
+
+/* Locked. */
+static void copy_object(void *context, kv_object *linked)
 {
     checkpoint *state = context;
+    const kv_object *object = stored_object(state->engine, linked);
     size_t size;
 
-    if (!object->stored || state->error)
+    if (!object || state->error)
         return;
     kv_record_of(state->engine, object, &state->record);
+    state->record.flags &= (uint8_t)~KV_RECORD_FLAG_PINNED;
+    state->record.flags |= linked->pinned ? KV_RECORD_FLAG_PINNED : 0;
     size = kv_record_size(&state->record);
     if (state->segment_size + sizeof(uint32_t) + size > state->segment_capacity) {
         size_t capacity = state->segment_capacity * 2 + KV_CHECKPOINT_BLOCK_SIZE_MAX;
@@ -253,17 +267,19 @@ static int checkpoint_run(checkpoint *state)
 int kv_engine_checkpoint(kv_engine *engine)
 {
     checkpoint *state;
-    bool busy;
-    int result;
+    int result = 0;
 
     if (engine->read_only)
         return -EROFS;
     pthread_mutex_lock(&engine->lock);
-    busy = engine->checkpointing;
-    engine->checkpointing = true;
+    /* One that is under way may have passed what the caller wants to see in it. */
+    while (engine->checkpointing && result == 0)
+        result = kv_engine_sleep(engine);
+    if (result == 0)
+        engine->checkpointing = true;
     pthread_mutex_unlock(&engine->lock);
-    if (busy)
-        return -EALREADY;
+    if (result < 0)
+        return result;
 
     state = calloc(1, sizeof(*state));
     result = state ? 0 : -ENOMEM;
@@ -275,6 +291,7 @@ int kv_engine_checkpoint(kv_engine *engine)
     free(state);
     pthread_mutex_lock(&engine->lock);
     engine->checkpointing = false;
+    pthread_cond_broadcast(&engine->changed);
     if (result < 0 && result != -ENOMEM && result != -ENOSPC && result != -ECANCELED)
         kv_engine_fail(engine, -result);
     pthread_mutex_unlock(&engine->lock);

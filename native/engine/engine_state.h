@@ -41,6 +41,7 @@
 #define KV_EVICTION_EXPECTED_MIN 4096u     /* cache mode without a limit of objects: it grows with what is there */
 #define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
 #define KV_HOLDERS_MAX 60000u              /* of one object, by reads: below what its field holds */
+#define KV_STAGE_SIZE (1u << 20)           /* a set writes what it has staged each time it is so much */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -199,6 +200,7 @@ struct kv_engine {
     uint64_t unwritten_counts[2]; /* values answered at durability memory that the device does not hold yet */
     uint64_t unwritten_epoch;     /* by the parity of the epoch they began in; a flush begins a new one */
     uint64_t delete_sequence;  /* of the last delete by a client */
+    uint64_t removal_sequence; /* of the last delete of any kind: a client's delete depends on it */
     uint64_t last_flush_ms;
     uint64_t expiry_cursor;
     uint64_t scan_now_ms;

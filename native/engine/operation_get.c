@@ -45,6 +45,7 @@ static void get_finish(kv_operation *operation, uint32_t i, kv_status status)
 
     work_release(operation, &operation->works[i]);
     if (operation->kind == KV_OP_GET) {
+        statistics->gets++;
         statistics->get_misses += status == KV_NOT_FOUND;
         statistics->get_hits += status == KV_OK;
         if (status == KV_OK && operation->request)

@@ -21,10 +21,12 @@ static kv_object *find(kv_operation *operation, const kv_item *item, uint64_t ha
 {
     kv_engine *engine = operation->engine;
     kv_object *object = kv_index_find(engine->index, hash, (const void *)item->key, item->key_size);
+    /* A reader may see an evicted key again after a crash; who deletes it may not. */
+    uint64_t absent = operation->kind == KV_OP_DELETE ? engine->removal_sequence : engine->delete_sequence;
 
     if (object && kv_object_expired(object, now_ms))
         object = NULL;
-    note_sequence(operation, object ? kv_object_sequence(object) : engine->delete_sequence);
+    note_sequence(operation, object ? kv_object_sequence(object) : absent);
     return object;
 }
 
@@ -63,6 +65,7 @@ static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_
                    operation->kind == KV_OP_UNPIN;
 
     item->result_size = 0;
+    engine->statistics.exists += operation->kind == KV_OP_EXISTS;
     if (changes && engine->read_only) {
         kv_operation_finish(operation, i, KV_DENIED);
         return true;

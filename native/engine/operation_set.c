@@ -132,12 +132,14 @@ static void set_drop(kv_operation *operation)
     kv_engine *engine = operation->engine;
 
     kv_list_remove(&operation->wait_journal);
-    for (uint32_t i = operation->append_next; i < operation->count; i++) {
+    for (uint32_t i = operation->close_next; i < operation->count; i++) {
         kv_work *work = &operation->works[i];
 
-        if (work->state != KV_WORK_WRITTEN)
+        if (work->state == KV_WORK_APPENDED) { /* one that exists, behind others that are on their way, too */
+            kv_set_close(operation, work, KV_UNAVAILABLE);
+        } else if (work->state != KV_WORK_WRITTEN) {
             continue;
-        if (work->linked) {
+        } else if (work->linked) {
             kv_object_release(engine, work->object);
             work->object = NULL;
             kv_set_written(operation, work);
@@ -147,9 +149,6 @@ static void set_drop(kv_operation *operation)
             kv_set_discard(operation, work, KV_UNAVAILABLE);
         }
     }
-    for (uint32_t i = operation->close_next; i < operation->append_next; i++)
-        if (operation->works[i].state == KV_WORK_APPENDED)
-            kv_set_close(operation, &operation->works[i], KV_UNAVAILABLE);
     while (operation->append_next < operation->count &&
            operation->works[operation->append_next].state == KV_WORK_CLOSED)
         operation->append_next++;

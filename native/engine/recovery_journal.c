@@ -52,10 +52,13 @@ static bool proves_damage(const kv_recovery *recovery, const kv_group *group, ui
             recovery->incarnation == device->operations->incarnation(device));
 }
 
-/* Look behind the end of the journal for such a group. 1: there is one. */
-static int search_damage(kv_recovery *recovery, kv_file file, uint64_t generation, uint64_t offset,
-                         uint64_t size)
+/* Look behind the end of the journal for such a group. 1: there is one. `cut_size`: what can be recognised of a torn tail. */
+static int search_damage(kv_recovery *recovery, uint64_t generation, uint64_t begin, uint64_t size)
 {
+    kv_file file = kv_journal_file(generation);
+    uint64_t *cut_size = &recovery->engine->statistics.recovery_cut_size;
+    uint64_t offset = begin;
+
     while (offset < size) {
         uint64_t left = size - offset;
         uint32_t part = left < KV_RECOVERY_BUFFER_SIZE ? (uint32_t)left : KV_RECOVERY_BUFFER_SIZE;
@@ -65,11 +68,15 @@ static int search_damage(kv_recovery *recovery, kv_file file, uint64_t generatio
         if (result < 0)
             return result;
         for (uint32_t at = 0; at < step; at += KV_PAGE_SIZE) {
-            kv_group group;
+            kv_group group = {0};
+            int opened = kv_group_open(recovery->buffer + at, part - at, &group);
 
-            if (kv_group_open(recovery->buffer + at, part - at, &group) == 0 &&
-                proves_damage(recovery, &group, generation))
+            if (opened == 0 && proves_damage(recovery, &group, generation))
                 return 1;
+            if (group.run == recovery->run && group.generation == generation)
+                *cut_size += kv_group_padded_size(group.size);
+            else if (offset + at == begin && (opened == -EBADMSG || opened == -EAGAIN))
+                *cut_size += KV_PAGE_SIZE;
         }
         offset += step;
     }
@@ -200,7 +207,7 @@ static int check_end(kv_recovery *recovery, uint64_t generation, const journal_e
     for (uint32_t i = 0; i < 2; i++) {
         kv_file file = kv_journal_file(generation + i);
         uint64_t offset = ends[i].found ? ends[i].offset : KV_PAGE_SIZE;
-        int result = search_damage(recovery, file, generation + i, offset, ends[i].size);
+        int result = search_damage(recovery, generation + i, offset, ends[i].size);
 
         if (result < 0)
             return result;
@@ -232,7 +239,8 @@ static void journal_continue(kv_recovery *recovery, uint64_t generation, const j
     journal->next = recovery->expected;
     journal->durable = recovery->expected - 1;
     journal->flushed = recovery->flushed < journal->durable ? recovery->flushed : journal->durable;
-    journal->files_unflushed = 1u << KV_FILE_JOURNAL_0 | 1u << KV_FILE_JOURNAL_1;
+    /* What a killed process wrote is there to be read, but not yet safe to build upon. */
+    journal->files_unflushed = (1u << KV_FILE_COUNT) - 1;
 }
 
 /* Stand at the checkpoint: the run that wrote it also wrote the first groups behind it. */

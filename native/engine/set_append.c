@@ -247,7 +247,8 @@ bool kv_set_append(kv_operation *operation)
     }
     if (operation->append_next == operation->count)
         kv_set_came(operation);
-    kv_journal_kick(engine);
+    if (operation->append_next == operation->next || operation->outstanding == 0)
+        kv_journal_kick(engine); /* else what is still being written shares the group */
     return operation->append_next != before;
 }
 

@@ -264,10 +264,12 @@ bool kv_set_begin_more(kv_operation *operation)
     kv_engine *engine = operation->engine;
     uint64_t now_ms = kv_engine_now(engine);
     uint32_t before = operation->next;
+    uint64_t held_before = operation->held_size;
 
     kv_list_remove(&operation->wait);
     while (operation->next < operation->count &&
-           operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE) {
+           operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE &&
+           operation->held_size < held_before + KV_STAGE_SIZE) {
         int begun = set_begin(operation, operation->next, now_ms);
 
         if (begun < 0) {
@@ -278,7 +280,7 @@ bool kv_set_begin_more(kv_operation *operation)
         }
         operation->next += (uint32_t)begun;
     }
-    if (operation->next < operation->count)
+    if (operation->next == before && operation->next < operation->count)
         kv_set_came(operation);
     return operation->next != before;
 }

@@ -12,6 +12,7 @@
 
 #define SPACE_RETIRED_CAPACITY_FIRST 256u
 #define SPACE_SLAB_COUNT_MAX (1u << 20)
+#define SPACE_EVICT_SHARE 128u /* of the space goes when a set finds it full */
 
 int kv_space_open(kv_engine *engine, uint64_t slab_size, uint64_t space_size)
 {
@@ -78,6 +79,14 @@ static void space_limit(kv_engine *engine)
                   (uint32_t)((space->reserved_size - KV_SLABS_START) / space->slab_size));
 }
 
+/* What is evicted is free after a flush of the device, so one flush serves many sets. */
+static uint64_t evict_size(const kv_engine *engine, uint64_t size)
+{
+    uint64_t share = kv_slab_space_size(engine->space.slabs) / SPACE_EVICT_SHARE;
+
+    return size > share ? size : share;
+}
+
 /* Nothing was free: can waiting or evicting help? What is still being written can be evicted soon, and
  * what is being read and was superseded is free soon. */
 static int space_refuse(kv_engine *engine, uint32_t size)
@@ -86,7 +95,7 @@ static int space_refuse(kv_engine *engine, uint32_t size)
     bool cache = engine->eviction != NULL;
 
     if (cache && space->retired_size < size)
-        kv_space_evict(engine, size);
+        kv_space_evict(engine, evict_size(engine, size));
     if (space->retired_count > 0 || (cache && !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))) {
         kv_journal_want_flush(engine);
         return -EAGAIN;

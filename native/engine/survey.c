@@ -1,4 +1,7 @@
-/* Going through all objects: listing keys, and verifying values on the device (scrub and check). */
+/* Going through all objects: listing keys, and verifying values on the device (scrub and check).
+ *
+ * Both stop anywhere: a cursor names a place in the order of the hashes, and objects whose hashes
+ * cannot be told apart there are taken together or left together. */
 
 #include "engine/engine_state.h"
 
@@ -10,14 +13,34 @@
 #define LIST_HEADER_SIZE 24u
 #define VERIFY_BATCH_COUNT 256u
 
+/* Where a visit of a segment stopped: before the run of objects with this fragment of the hash. */
+typedef struct stop {
+    uint64_t fragment; /* of the run being visited */
+    uint64_t before;   /* what had been taken when that run began */
+    bool full;
+} stop;
+
+#define FRAGMENT_NONE UINT64_MAX
+
+/* Note the object's run; `taken` so far. */
+static void stop_note(stop *state, const kv_engine *engine, const kv_object *object, uint64_t taken)
+{
+    uint64_t fragment = kv_index_hash(engine->index, object->key, object->key_size) >> 32;
+
+    if (fragment == state->fragment)
+        return;
+    state->fragment = fragment;
+    state->before = taken;
+}
+
 typedef struct listing {
     const kv_engine *engine;
+    stop stop;
     const uint8_t *prefix;
     uint32_t prefix_size;
     uint8_t *buffer;
     uint64_t size;
     uint64_t used;
-    uint64_t needed; /* by the whole segment */
     uint64_t now_ms;
 } listing;
 
@@ -42,12 +65,16 @@ static void list_object(void *context, kv_object *object)
     listing *state = context;
     uint64_t size = LIST_HEADER_SIZE + object->key_size;
 
-    if (kv_object_expired(object, state->now_ms) || object->key_size < state->prefix_size ||
+    if (state->stop.full || kv_object_expired(object, state->now_ms) ||
+        object->key_size < state->prefix_size ||
         memcmp(object->key, state->prefix, state->prefix_size) != 0)
         return;
-    state->needed += size;
-    if (state->used + size > state->size)
+    stop_note(&state->stop, state->engine, object, state->used);
+    if (state->used + size > state->size) {
+        state->stop.full = true;
+        state->used = state->stop.before;
         return;
+    }
     entry_put(state->buffer + state->used, object, object->pinned ? KV_ITEM_PINNED : 0);
     state->used += size;
 }
@@ -63,22 +90,17 @@ int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, 
                      .now_ms = kv_engine_now(engine)};
     bool more = *cursor != UINT64_MAX;
 
-    while (more) {
-        uint64_t here = *cursor;
-        uint64_t used = state.used;
-
-        state.needed = 0;
+    state.stop.fragment = FRAGMENT_NONE;
+    while (more && !state.stop.full) {
         pthread_mutex_lock(&engine->lock);
         more = kv_index_scan(engine->index, cursor, list_object, &state);
         pthread_mutex_unlock(&engine->lock);
-        if (state.used - used < state.needed) { /* the segment did not fit: give it whole, next time */
-            *cursor = here;
-            state.used = used;
-            return used > 0 ? (int64_t)used : -(int64_t)ENOBUFS;
-        }
     }
-    *cursor = UINT64_MAX;
-    return (int64_t)state.used;
+    if (state.stop.full)
+        *cursor = state.stop.fragment << 32;
+    else
+        *cursor = UINT64_MAX;
+    return state.stop.full && state.used == 0 ? -(int64_t)ENOBUFS : (int64_t)state.used;
 }
 
 typedef struct verification {
@@ -87,30 +109,51 @@ typedef struct verification {
     uint8_t *keys;
     uint32_t count;
     uint32_t capacity;
+    uint64_t bytes;     /* of the values noted */
+    uint64_t bytes_max; /* to note, unless one value is larger */
+    uint64_t empty;     /* objects without a byte to read */
+    stop stop;
     int error;
 } verification;
+
+static int note_grow(verification *state)
+{
+    uint32_t capacity = state->capacity * 2 + VERIFY_BATCH_COUNT;
+    kv_item *items = realloc(state->items, capacity * sizeof(*items));
+    uint8_t *keys = realloc(state->keys, (size_t)capacity * KV_KEY_SIZE_MAX);
+
+    state->items = items ? items : state->items;
+    state->keys = keys ? keys : state->keys;
+    if (!items || !keys)
+        return -ENOMEM;
+    state->capacity = capacity;
+    return 0;
+}
 
 static void note(void *context, kv_object *object)
 {
     verification *state = context;
 
-    if (!object->stored || object->size == 0 || state->error)
+    if (!object->stored || state->stop.full || state->error)
         return;
+    stop_note(&state->stop, state->engine, object, state->count);
+    if (object->size == 0) {
+        state->empty++;
+        return;
+    }
+    if (state->stop.before > 0 && state->bytes >= state->bytes_max) {
+        state->stop.full = true;
+        state->count = (uint32_t)state->stop.before;
+        return;
+    }
     if (state->count == state->capacity) {
-        uint32_t capacity = state->capacity * 2 + VERIFY_BATCH_COUNT;
-        kv_item *items = realloc(state->items, capacity * sizeof(*items));
-        uint8_t *keys = realloc(state->keys, (size_t)capacity * KV_KEY_SIZE_MAX);
-
-        state->items = items ? items : state->items;
-        state->keys = keys ? keys : state->keys;
-        if (!items || !keys) {
-            state->error = -ENOMEM;
+        state->error = note_grow(state);
+        if (state->error)
             return;
-        }
-        state->capacity = capacity;
     }
     memcpy(state->keys + (size_t)state->count * KV_KEY_SIZE_MAX, object->key, object->key_size);
     state->items[state->count++] = (kv_item){.key_size = object->key_size, .value_size = object->size};
+    state->bytes += object->size;
 }
 
 /* Bad keys as entries; the bytes used, or -ENOBUFS. */
@@ -136,7 +179,7 @@ static int64_t report(const verification *state, uint8_t *buffer, uint64_t size,
     return (int64_t)used;
 }
 
-static int verify_segment(verification *state, kv_engine_run *run, void *runner)
+static int verify_noted(verification *state, kv_engine_run *run, void *runner)
 {
     for (uint32_t i = 0; i < state->count; i++)
         state->items[i].key = (uint64_t)(state->keys + (size_t)i * KV_KEY_SIZE_MAX);
@@ -153,6 +196,24 @@ static int verify_segment(verification *state, kv_engine_run *run, void *runner)
     return 0;
 }
 
+/* Note objects from the cursor on, at most a segment, and move the cursor behind them. */
+static int note_objects(verification *state, uint64_t *cursor, uint64_t bytes_max)
+{
+    kv_engine *engine = state->engine;
+
+    state->count = 0;
+    state->bytes = 0;
+    state->bytes_max = bytes_max;
+    state->empty = 0;
+    state->stop = (stop){.fragment = FRAGMENT_NONE};
+    pthread_mutex_lock(&engine->lock);
+    kv_index_scan(engine->index, cursor, note, state);
+    pthread_mutex_unlock(&engine->lock);
+    if (state->stop.full)
+        *cursor = state->stop.fragment << 32;
+    return state->error;
+}
+
 int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max, void *buffer,
                          uint64_t size, uint64_t *objects, uint64_t *bytes, kv_engine_run *run,
                          void *runner)
@@ -164,13 +225,10 @@ int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max
 
     while (more && verified < bytes_max && used >= 0) {
         uint64_t here = *cursor;
-        int64_t result;
+        int64_t result = note_objects(&state, cursor, bytes_max - verified);
 
-        state.count = 0;
-        pthread_mutex_lock(&engine->lock);
-        more = kv_index_scan(engine->index, cursor, note, &state);
-        pthread_mutex_unlock(&engine->lock);
-        result = state.error ? state.error : verify_segment(&state, run, runner);
+        if (result == 0)
+            result = verify_noted(&state, run, runner);
         if (result == 0)
             result = report(&state, buffer, size, (uint64_t)used);
         if (result < 0) {
@@ -181,10 +239,9 @@ int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max
         used = result;
         for (uint32_t i = 0; i < state.count; i++)
             verified += state.items[i].value_size;
-        *objects += state.count;
+        *objects += state.count + state.empty;
+        more = *cursor != UINT64_MAX;
     }
-    if (!more && used >= 0)
-        *cursor = UINT64_MAX;
     *bytes += verified;
     free(state.items);
     free(state.keys);

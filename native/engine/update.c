@@ -157,6 +157,7 @@ uint64_t kv_update_delete(kv_engine *engine, kv_object *object, uint64_t hash, u
     }
     kv_index_unlink(engine->index, hash, object);
     object_bury(engine, object, sequence);
+    engine->removal_sequence = sequence;
     return sequence;
 }
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from integration.commands import Shell
 
 import kvstore
 
@@ -23,3 +24,8 @@ def store(url: str) -> Iterator[kvstore.Store]:
 async def async_store(url: str) -> AsyncIterator[kvstore.AsyncStore]:
     async with kvstore.connect(url) as store:
         yield store
+
+
+@pytest.fixture
+def shell(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(capsysbinary, monkeypatch)

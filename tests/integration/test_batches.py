@@ -248,3 +248,11 @@ def test_a_region_holds_its_memory(store: kvstore.Store) -> None:
     region.close()
 
     buffer.append(1)
+
+
+def test_a_listing_of_the_longest_keys(store: kvstore.Store) -> None:
+    keys = {b"%01024d" % i for i in range(5000)}
+    store.batch_set(keys, [b""] * len(keys))
+
+    assert keys == {entry.key for entry in store.list()}
+    assert 5000 == sum(1 for _ in store.list(b"0"))

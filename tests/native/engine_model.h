@@ -68,6 +68,7 @@ static inline void model_name(uint32_t key, char name[MODEL_NAME_SIZE])
     snprintf(name, MODEL_NAME_SIZE, "key-%0*u", (int)(1 + key % 12), key);
 }
 
+/* Empty, or long enough that no two updates have the same bytes. */
 static inline uint32_t model_value_size(uint32_t key, uint32_t update)
 {
     kv_random random;
@@ -78,13 +79,13 @@ static inline uint32_t model_value_size(uint32_t key, uint32_t update)
         return 0;
     case 1:
     case 2:
-        return 1 + (uint32_t)kv_random_below(&random, 700);
+        return 8 + (uint32_t)kv_random_below(&random, 700);
     case 3:
         return 4096u * (1 + (uint32_t)kv_random_below(&random, 8));
     case 4:
-        return 1 + (uint32_t)kv_random_below(&random, MODEL_VALUE_MAX);
+        return 8 + (uint32_t)kv_random_below(&random, MODEL_VALUE_MAX - 8);
     default:
-        return 1 + (uint32_t)kv_random_below(&random, 20000);
+        return 8 + (uint32_t)kv_random_below(&random, 20000);
     }
 }
 
