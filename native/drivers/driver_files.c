@@ -54,7 +54,8 @@ static int file_open_at(int directory, const char *name, int flags)
 
 static int file_open(int directory, const kv_driver_options *options, kv_file file, bool *direct)
 {
-    int flags = O_RDWR | O_CLOEXEC | (options->create ? O_CREAT : 0);
+    int access = options->read_only ? O_RDONLY : O_RDWR;
+    int flags = access | O_CLOEXEC | (options->create ? O_CREAT : 0);
     const char *name = file_names[file];
     int descriptor = -EINVAL;
     struct stat status;

@@ -13,6 +13,7 @@ typedef struct kv_driver_options {
     bool direct;           /* O_DIRECT where the file system has it; else silently buffered */
     uint32_t depth;        /* operations in flight, <= KV_DEVICE_DEPTH_MAX */
     uint32_t threads;      /* of the thread driver, <= KV_DRIVER_THREADS_MAX */
+    bool read_only;        /* the right to read the files is enough, and no write is submitted */
 } kv_driver_options;
 
 /* File names by kv_file: "superblock", "slabs", "journal-0", "journal-1", "checkpoint-0",

@@ -1,5 +1,6 @@
 /* The directory of an embedded store and its lock: a flock on the file "lock", which the kernel
- * gives back however the process ends. The file names the holder for people. */
+ * gives back however the process ends. The file names the holder for people. A reader without the
+ * right to write locks it all the same, since flock asks for no more than an open file. */
 
 #include "embedded/directory.h"
 
@@ -63,10 +64,25 @@ static void write_holder(int lock)
         return;
 }
 
-int kv_directory_open(const char *path, bool make, int *lock, char *message)
+/* Descriptor of the lock's file, KV_DIRECTORY_UNLOCKED, or another negative errno. */
+static int lock_file_open(const char *name, kv_open_mode mode)
+{
+    int lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, LOCK_MODE);
+
+    if (lock >= 0)
+        return lock;
+    if (mode != KV_OPEN_READ_ONLY || (errno != EACCES && errno != EPERM && errno != EROFS))
+        return -errno;
+    if (errno == EROFS && access(name, F_OK) < 0 && errno == ENOENT)
+        return KV_DIRECTORY_UNLOCKED;
+    lock = open(name, O_RDONLY | O_CLOEXEC);
+    return lock < 0 ? -errno : lock;
+}
+
+int kv_directory_open(const char *path, kv_open_mode mode, int *lock, char *message)
 {
     char name[PATH_MAX];
-    int result = make ? make_directories(path) : 0;
+    int result = mode == KV_OPEN_NORMAL ? make_directories(path) : 0;
 
     if (result < 0) {
         snprintf(message, KV_MESSAGE_SIZE, "the directory %s cannot be made: %s", path, strerror(-result));
@@ -74,9 +90,11 @@ int kv_directory_open(const char *path, bool make, int *lock, char *message)
     }
     if (snprintf(name, sizeof(name), "%s/%s", path, LOCK_NAME) >= (int)sizeof(name))
         return -ENAMETOOLONG;
-    *lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, LOCK_MODE);
+    *lock = lock_file_open(name, mode);
+    if (*lock == KV_DIRECTORY_UNLOCKED)
+        return 0;
     if (*lock < 0) {
-        result = -errno;
+        result = *lock;
         snprintf(message, KV_MESSAGE_SIZE, "%.300s cannot be opened: %s", name, strerror(-result));
         return result;
     }
@@ -92,8 +110,9 @@ int kv_directory_open(const char *path, bool make, int *lock, char *message)
 
 void kv_directory_close(int lock)
 {
-    assert(lock >= 0);
-    close(lock);
+    assert(lock >= 0 || lock == KV_DIRECTORY_UNLOCKED);
+    if (lock != KV_DIRECTORY_UNLOCKED)
+        close(lock);
 }
 
 bool kv_directory_holds_store(const char *path)
@@ -101,7 +120,10 @@ bool kv_directory_holds_store(const char *path)
     char name[PATH_MAX];
     int size = snprintf(name, sizeof(name), "%s/%s", path, kv_file_name(KV_FILE_SUPERBLOCK));
 
-    return size > 0 && size < (int)sizeof(name) && access(name, F_OK) == 0;
+    if (size <= 0 || size >= (int)sizeof(name))
+        return false;
+    /* Who may not look inside is told so when the lock is opened. */
+    return access(name, F_OK) == 0 || errno == EACCES;
 }
 
 uint64_t kv_directory_space(const char *path)

@@ -93,6 +93,7 @@ static int device_open(kv_store *store, const kv_store_options *options, char *m
     kv_driver_options driver = {
         .directory = options->directory,
         .create = options->open_mode == KV_OPEN_NORMAL,
+        .read_only = options->open_mode == KV_OPEN_READ_ONLY,
         .direct = true,
         .depth = options->depth ? options->depth : KV_DEPTH_DEFAULT,
         .threads = KV_DRIVER_THREADS_DEFAULT,
@@ -109,8 +110,25 @@ static int device_open(kv_store *store, const kv_store_options *options, char *m
         snprintf(message, KV_MESSAGE_SIZE, "%s/%s cannot be opened: %s", options->directory,
                  kv_file_name(bad), strerror(-result));
     else if (result < 0)
-        snprintf(message, KV_MESSAGE_SIZE, "the device driver cannot start: %s", strerror(-result));
-    return result;
+        snprintf(message, KV_MESSAGE_SIZE, "the driver %s cannot start: %s",
+                 options->driver == KV_DRIVER_URING ? "io_uring" : "threads", strerror(-result));
+    /* Without the right to io_uring the directory may well be ours: the message says what is not. */
+    return options->driver == KV_DRIVER_URING && uring_forbidden(result, bad) ? -ENOSYS : result;
+}
+
+/* The engine knows neither the directory nor what the file system has. */
+static void explain_space(const kv_store_options *options, char *message)
+{
+    unsigned long long available = kv_directory_space(options->directory);
+
+    if (options->capacity > 0)
+        snprintf(message, KV_MESSAGE_SIZE,
+                 "no space for a store of capacity %llu in %.300s: the file system has %llu bytes to give",
+                 (unsigned long long)options->capacity, options->directory, available);
+    else
+        snprintf(message, KV_MESSAGE_SIZE,
+                 "no space for a store in %.300s: the file system has %llu bytes to give",
+                 options->directory, available);
 }
 
 static int engine_open(kv_store *store, const kv_store_options *options, char *message)
@@ -139,6 +157,8 @@ static int engine_open(kv_store *store, const kv_store_options *options, char *m
         engine.seed = unix_ms(NULL) * 0x9e3779b97f4a7c15u + (uint64_t)getpid();
     result = kv_engine_open(&engine, &store->engine, message);
     store->recovery_ms = kv_monotonic_ms() - begin_ms;
+    if (result == -ENOSPC)
+        explain_space(options, message);
     return result;
 }
 
@@ -261,7 +281,7 @@ int kv_store_open(const kv_store_options *options, kv_store **result, char *mess
     store = store_create(options);
     if (!store)
         return -ENOMEM;
-    error = kv_directory_open(options->directory, make, &store->lock, message);
+    error = kv_directory_open(options->directory, options->open_mode, &store->lock, message);
     if (error == 0) {
         error = store_open_locked(store, options, message);
         if (error < 0)

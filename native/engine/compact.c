@@ -211,6 +211,7 @@ int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run 
     pthread_mutex_lock(&engine->lock);
     engine->statistics.compactions += (uint64_t)freed;
     engine->statistics.compacted_bytes += state->moved_size;
+    kv_space_compacted(engine, freed > 0);
     pthread_mutex_unlock(&engine->lock);
     free(state->values);
     free(state);

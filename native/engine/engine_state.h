@@ -143,6 +143,9 @@ typedef struct kv_space {
     uint32_t orphan_count;  /* retired and flushed, but still being read */
     uint32_t staged_count;  /* values that have extents, but no record yet */
     bool full;              /* the file system refused to grow */
+    bool compaction_wanted; /* a set waits for it, or was scattered */
+    bool compaction_vain;   /* the last one freed nothing, and nothing was freed since */
+    uint32_t reserve_count; /* slabs that only compaction may use */
 } kv_space;
 
 typedef struct kv_journal {
@@ -383,7 +386,10 @@ int kv_space_open(kv_engine *engine, uint64_t slab_size, uint64_t space_size);
 void kv_space_close(kv_engine *engine);
 /* Reserve extents; grows the slab file when needed. -ENOSPC; -EAGAIN: space is in quarantine or can be evicted, wait on space_waiters. */
 int kv_space_allocate(kv_engine *engine, uint32_t size, bool ideal, kv_extent pieces[KV_SLAB_PIECES_MAX]);
-int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, kv_extent *extent);
+int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, bool compacts,
+                           kv_extent *extent);
+/* Compaction is over: whoever waits for space tries again. */
+void kv_space_compacted(kv_engine *engine, bool freed);
 void kv_space_free(kv_engine *engine, const kv_extent *pieces, uint32_t count);
 /* So many values whose extents were counted in staged_count have a record now, or gave their extents back. */
 void kv_space_settle(kv_engine *engine, uint32_t count);

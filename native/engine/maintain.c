@@ -12,8 +12,7 @@
 #define MAINTAIN_INTERVAL_MS 250u
 #define EXPIRE_COUNT_MAX 1024u       /* objects deleted in one round */
 #define COMPACT_SHARE_RELAXED 50u    /* percent live: worth moving in quiet times */
-#define COMPACT_SHARE_PRESSED 95u    /* when slabs run short */
-#define COMPACT_FREE_SLABS_LOW 8u    /* a 1/8 share of all slabs, but at least so many, should be free */
+#define COMPACT_SHARE_PRESSED 100u  /* when a size lacks room */
 
 typedef struct expired {
     kv_engine *engine;
@@ -97,18 +96,15 @@ static bool checkpoint_due(kv_engine *engine)
     return due;
 }
 
-/* Slabs run short: move more eagerly. */
+/* In quiet times only what gives back at least what it moves; any gain when somebody lacks room. */
 static uint32_t compact_share(kv_engine *engine)
 {
-    uint32_t free_slabs;
-    uint64_t all;
+    uint32_t share;
 
     pthread_mutex_lock(&engine->lock);
-    free_slabs = kv_slab_free_slabs(engine->space.slabs);
-    all = kv_slab_space_size(engine->space.slabs) / engine->space.slab_size;
+    share = engine->space.compaction_wanted ? COMPACT_SHARE_PRESSED : COMPACT_SHARE_RELAXED;
     pthread_mutex_unlock(&engine->lock);
-    return free_slabs < COMPACT_FREE_SLABS_LOW || free_slabs < all / 8 ? COMPACT_SHARE_PRESSED
-                                                                      : COMPACT_SHARE_RELAXED;
+    return share;
 }
 
 uint64_t kv_engine_maintain(kv_engine *engine, kv_engine_run *run, void *runner)

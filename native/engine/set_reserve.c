@@ -113,7 +113,7 @@ static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint
     if (result == 0 && !staging)
         result = -EBUSY;
     if (result == 0)
-        result = kv_space_allocate_pack(engine, span, size, &extent);
+        result = kv_space_allocate_pack(engine, span, size, operation->kind == KV_OP_MOVE, &extent);
     if (result < 0) {
         run_release_objects(operation, i, count);
         if (staging)

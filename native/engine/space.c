@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SPACE_RETIRED_CAPACITY_FIRST 256u
+#define SPACE_RESERVE_FROM 32u /* slabs; from here on one is kept for compaction to move things to */
 #define SPACE_SLAB_COUNT_MAX (1u << 20)
 #define SPACE_EVICT_SHARE 128u /* of the space goes when a set finds it full */
 
@@ -35,6 +36,7 @@ int kv_space_open(kv_engine *engine, uint64_t slab_size, uint64_t space_size)
     if (!space->retired)
         return -ENOMEM;
     space->retired_capacity = SPACE_RETIRED_CAPACITY_FIRST;
+    space->reserve_count = options.slab_count >= SPACE_RESERVE_FROM ? 1 : 0;
     return kv_slab_open(&options, &space->slabs);
 }
 
@@ -87,6 +89,18 @@ static uint64_t evict_size(const kv_engine *engine, uint64_t size)
     return size > share ? size : share;
 }
 
+/* Free bytes may lie where this size cannot use them. False: compaction was in vain, or has nothing to gain. */
+static bool space_want_compaction(kv_engine *engine)
+{
+    kv_space *space = &engine->space;
+
+    if (space->compaction_vain || kv_slab_victim(space->slabs, 100) == KV_SLAB_NONE)
+        return false;
+    space->compaction_wanted = true;
+    engine->options.maintain(engine->options.executor);
+    return true;
+}
+
 /* Nothing was free: can waiting or evicting help? What is still being written can be evicted soon, and
  * what is being read and was superseded is free soon. */
 static int space_refuse(kv_engine *engine, uint32_t size)
@@ -100,7 +114,9 @@ static int space_refuse(kv_engine *engine, uint32_t size)
         kv_journal_want_flush(engine);
         return -EAGAIN;
     }
-    return space->orphan_count > 0 || (cache && space->staged_count > 0) ? -EAGAIN : -ENOSPC;
+    if (space->orphan_count > 0 || (cache && space->staged_count > 0))
+        return -EAGAIN;
+    return space_want_compaction(engine) ? -EAGAIN : -ENOSPC;
 }
 
 void kv_space_settle(kv_engine *engine, uint32_t count)
@@ -116,6 +132,8 @@ static int space_take(kv_engine *engine, uint32_t size, bool ideal, kv_extent *p
     int count = ideal ? kv_slab_allocate_ideal(slabs, size, pieces)
                       : kv_slab_allocate(slabs, size, pieces);
 
+    if (count > 1 && size <= engine->space.slab_size / 8)
+        engine->space.compaction_wanted = true; /* it was scattered: room of its class ran out */
     if (count < 0 || space_grow(engine) == 0)
         return count;
     kv_space_free(engine, pieces, (uint32_t)count);
@@ -126,17 +144,26 @@ static int space_take(kv_engine *engine, uint32_t size, bool ideal, kv_extent *p
 int kv_space_allocate(kv_engine *engine, uint32_t size, bool ideal, kv_extent pieces[KV_SLAB_PIECES_MAX])
 {
     bool was_full = engine->space.full;
-    int count = space_take(engine, size, ideal, pieces);
+    int count;
 
+    if (ideal)
+        kv_slab_reserve(engine->space.slabs, 0);
+    count = space_take(engine, size, ideal, pieces);
     if (count < 0 && !was_full && engine->space.full)
         count = space_take(engine, size, ideal, pieces); /* within what the file already has */
+    kv_slab_reserve(engine->space.slabs, engine->space.reserve_count);
     return count < 0 && !ideal ? space_refuse(engine, size) : count;
 }
 
-int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, kv_extent *extent)
+int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size, bool compacts,
+                           kv_extent *extent)
 {
-    int result = kv_slab_allocate_pack(engine->space.slabs, size, live_size, extent);
+    int result;
 
+    if (compacts)
+        kv_slab_reserve(engine->space.slabs, 0);
+    result = kv_slab_allocate_pack(engine->space.slabs, size, live_size, extent);
+    kv_slab_reserve(engine->space.slabs, engine->space.reserve_count);
     if (result < 0)
         return result;
     if (space_grow(engine) == 0)
@@ -147,10 +174,18 @@ int kv_space_allocate_pack(kv_engine *engine, uint32_t size, uint32_t live_size,
     return -ENOSPC;
 }
 
+void kv_space_compacted(kv_engine *engine, bool freed)
+{
+    engine->space.compaction_wanted = false;
+    engine->space.compaction_vain = !freed;
+    kv_operation_wake_all(&engine->space_waiters);
+}
+
 void kv_space_free(kv_engine *engine, const kv_extent *pieces, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         kv_slab_free(engine->space.slabs, &pieces[i]);
+    engine->space.compaction_vain &= count == 0;
 }
 
 static int retired_grow(kv_space *space)

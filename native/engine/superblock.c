@@ -107,6 +107,45 @@ static int superblock_choose(kv_engine *engine, const uint8_t *pages, char *mess
     return superblock_explain(errors, versions, message);
 }
 
+/* Whether there is more in the file than what making a target writes. Negative errno: unknown. */
+static int file_was_used(kv_engine *engine, kv_file file)
+{
+    kv_io io = {.kind = KV_IO_READ, .file = file, .size = KV_PAGE_SIZE, .offset = KV_PAGE_SIZE};
+    const uint8_t *bytes;
+    int64_t result;
+    int used = 0;
+
+    if (engine->device->operations->file_size(engine->device, file) < 2 * (int64_t)KV_PAGE_SIZE)
+        return 0;
+    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
+        return -ENOMEM;
+    result = kv_device_run(engine->device, &io);
+    bytes = io.memory;
+    for (uint32_t i = 0; i < KV_PAGE_SIZE && result >= 0; i++)
+        used |= bytes[i] != 0;
+    free(io.memory);
+    return result < 0 ? (int)result : used;
+}
+
+/* A superblock is flushed before the first record is written: without one, records are those of a
+ * target whose superblock was lost, and a new target in its place would destroy what is left. */
+static int superblock_check_unused(kv_engine *engine, char *message)
+{
+    static const kv_file files[] = {KV_FILE_JOURNAL_0, KV_FILE_JOURNAL_1, KV_FILE_CHECKPOINT_0,
+                                    KV_FILE_CHECKPOINT_1};
+
+    for (uint32_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        int used = file_was_used(engine, files[i]);
+
+        if (used == 0)
+            continue;
+        kv_engine_explain(message, "superblock: it is empty or was lost, but %s is in use, so no new store is "
+                          "made here", kv_file_name(files[i]));
+        return used < 0 ? used : -EBADMSG;
+    }
+    return 0;
+}
+
 int kv_superblock_read(kv_engine *engine, char *message)
 {
     const kv_device_operations *operations = engine->device->operations;
@@ -115,7 +154,7 @@ int kv_superblock_read(kv_engine *engine, char *message)
     int64_t result;
 
     if (size == 0)
-        return 0;
+        return superblock_check_unused(engine, message);
     if (size < (int64_t)SUPERBLOCK_SIZE) {
         kv_engine_explain(message, "superblock: truncated to %lld bytes", (long long)size);
         return -EBADMSG;
@@ -128,7 +167,7 @@ int kv_superblock_read(kv_engine *engine, char *message)
     else
         result = superblock_choose(engine, io.memory, message);
     free(io.memory);
-    return (int)result;
+    return result != 0 ? (int)result : superblock_check_unused(engine, message);
 }
 
 static uint64_t slab_size_for(uint64_t space_size)

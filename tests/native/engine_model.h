@@ -89,9 +89,14 @@ static inline uint32_t model_value_size(uint32_t key, uint32_t update)
     }
 }
 
+static inline uint64_t model_value_begin(uint32_t key, uint32_t update)
+{
+    return ((uint64_t)key << 32 | update) * 0x9e3779b97f4a7c15u + 1;
+}
+
 static inline void model_value_fill(uint32_t key, uint32_t update, uint8_t *value, uint32_t size)
 {
-    uint64_t word = ((uint64_t)key << 32 | update) * 0x9e3779b97f4a7c15u + 1;
+    uint64_t word = model_value_begin(key, update);
 
     for (uint32_t i = 0; i < size; i += 8) {
         uint32_t part = size - i < 8 ? size - i : 8;
@@ -110,8 +115,10 @@ static inline uint32_t model_value_update(const model *state, uint32_t key, cons
 
     for (uint32_t i = row->issued; i + 1 > least && i > 0; i--) {
         const model_update *update = &row->updates[i];
+        uint64_t begin = model_value_begin(key, i);
 
-        if (update->kind != UPDATE_SET || model_value_size(key, i) != size ||
+        if (update->kind != UPDATE_SET || (size > 0 && memcmp(&begin, value, sizeof(begin)) != 0) ||
+            model_value_size(key, i) != size ||
             (update->expiry_last_ms != 0 && update->expiry_last_ms <= now_ms))
             continue;
         model_value_fill(key, i, expected, size);

@@ -40,11 +40,14 @@ typedef struct world {
     kv_device *device;
     kv_engine *engine;
     kv_engine_options options;
+    uint32_t sim_index; /* in world_sims */
     uint8_t *memory;
     model model;
     kv_list ready; /* clients whose operation wants a step */
     kv_list out;   /* all others */
     uint32_t out_count;
+    bool maintain_wanted;
+    bool maintaining;
     uint64_t now_ms;
     uint64_t answered_count;
     uint64_t ttl_share; /* of sets that expire, in percent */
@@ -67,7 +70,7 @@ static inline void world_ready(void *executor, kv_operation *operation)
 
 static inline void world_maintain(void *executor)
 {
-    (void)executor;
+    ((world *)executor)->maintain_wanted = true;
 }
 
 static inline world_client *world_client_create(world *state)
@@ -149,9 +152,24 @@ static inline bool world_step_any(world *state)
 }
 
 /* Let something happen; false: everyone waits, and for nothing. */
+static inline int world_run(void *runner, kv_request *request);
+
+/* Maintenance that was asked for, but not within maintenance. */
+static inline bool world_maintain_now(world *state)
+{
+    if (!state->maintain_wanted || state->maintaining)
+        return false;
+    state->maintain_wanted = false;
+    state->maintaining = true;
+    kv_engine_maintain(state->engine, world_run, state);
+    state->maintaining = false;
+    return true;
+}
+
 static inline bool world_move(world *state)
 {
-    return world_step_any(state) || kv_sim_pump(state->sim, 1) > 0 || kv_sim_cut(state->sim);
+    return world_step_any(state) || kv_sim_pump(state->sim, 1) > 0 || kv_sim_cut(state->sim) ||
+           world_maintain_now(state);
 }
 
 /* Maintenance runs its requests to the end while others go on. */
@@ -387,6 +405,16 @@ static inline bool world_drain(world *state)
     return !kv_sim_cut(state->sim);
 }
 
+/* Simulated devices and memory are kept for the next world: page faults are what many short lives would
+ * spend their time on. */
+static kv_sim *world_sims[8];
+static uint8_t *world_memory;
+
+static inline uint32_t world_sim_index(const kv_sim_options *sim)
+{
+    return (uint32_t)(sim->reorder_completions | sim->tear_bytes << 1 | sim->lose_reserves << 2);
+}
+
 static inline world *world_create(uint64_t seed, const kv_engine_options *options,
                                   const kv_sim_options *sim)
 {
@@ -400,8 +428,18 @@ static inline world *world_create(uint64_t seed, const kv_engine_options *option
     state->options = *options;
     kv_list_init(&state->ready);
     kv_list_init(&state->out);
-    assert(posix_memalign((void **)&state->memory, 4096, WORLD_MEMORY_MAX) == 0);
-    assert(kv_sim_open(sim, &state->sim) == 0);
+    state->sim_index = world_sim_index(sim);
+    state->sim = world_sims[state->sim_index];
+    world_sims[state->sim_index] = NULL;
+    if (state->sim)
+        kv_sim_reset(state->sim, sim->seed);
+    else
+        assert(kv_sim_open(sim, &state->sim) == 0);
+    kv_sim_set_space(state->sim, sim->space_max);
+    state->memory = world_memory;
+    world_memory = NULL;
+    if (!state->memory)
+        assert(posix_memalign((void **)&state->memory, 4096, WORLD_MEMORY_MAX) == 0);
     return state;
 }
 
@@ -448,8 +486,14 @@ static inline void world_forget(world *state)
 static inline void world_destroy(world *state)
 {
     world_forget(state);
-    kv_sim_close(state->sim);
-    free(state->memory);
+    if (world_sims[state->sim_index])
+        kv_sim_close(state->sim);
+    else
+        world_sims[state->sim_index] = state->sim;
+    if (world_memory)
+        free(state->memory);
+    else
+        world_memory = state->memory;
     free(state);
 }
 

@@ -11,12 +11,23 @@
 #define SEEDS 300u
 #define SEEDS_PER_SWEEP 100u /* one of so many is cut at each of its events instead */
 
+static void the_same_seed_gives_the_same_history(uint64_t seed)
+{
+    lives_plan plan = lives_plan_of(seed);
+    lives_tally tallies[2] = {{0}};
+
+    for (uint32_t i = 0; i < 2; i++)
+        lives_simulate(seed, &plan, &tallies[i]);
+    assert(memcmp(&tallies[0], &tallies[1], sizeof(tallies[0])) == 0);
+}
+
 int main(int count, char **arguments)
 {
     uint64_t first = count > 1 ? strtoull(arguments[1], NULL, 10) : SEED_FIRST;
     uint64_t seeds = count > 2 ? strtoull(arguments[2], NULL, 10) : SEEDS;
     lives_tally tally = {0};
 
+    the_same_seed_gives_the_same_history(first);
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         lives_plan plan = lives_plan_of(seed);
 

@@ -269,32 +269,15 @@ static void everybody_works_at_once(uint32_t durability, uint32_t driver)
     directory_remove();
 }
 
-static void *closing_client(void *argument)
-{
-    client *self = argument;
-    batch *work = malloc(sizeof(*work));
-    int result = 0;
-
-    assert(work);
-    for (uint32_t round = 0; result == 0; round++) {
-        batch_prepare(work, round % 2 ? KV_OP_GET : KV_OP_SET, self->number, round);
-        result = kv_store_run(self->store, &work->request);
-        atomic_store_explicit(self->stop, true, memory_order_relaxed); /* read by the closer */
-    }
-    assert(result == -ESHUTDOWN);
-    free(work);
-    return NULL;
-}
-
-/* Asynchronous requests are in flight when the store closes: all of them are answered before it returns. */
+/* Values that were answered and are still on their way to the device are there at the next open. */
 static void closing_waits_for_what_is_in_flight(void)
 {
-    kv_store_options options = options_of(KV_DURABILITY_DISK, KV_DRIVER_AUTO);
+    kv_store_options options = options_of(KV_DURABILITY_MEMORY, KV_DRIVER_AUTO);
     batch *works = calloc(IN_FLIGHT, sizeof(*works));
+    uint64_t tags[IN_FLIGHT];
     kv_store *store;
     kv_queue *queue;
     int descriptor;
-    uint64_t tags[IN_FLIGHT];
 
     directory_make();
     store = store_open(&options);
@@ -306,9 +289,15 @@ static void closing_waits_for_what_is_in_flight(void)
     }
     for (uint32_t done = 0; done < IN_FLIGHT;)
         done += reap_some(queue, descriptor, tags, IN_FLIGHT);
-    for (uint32_t k = 0; k < IN_FLIGHT; k++)
-        batch_check(&works[k], k, 1);
     kv_queue_close(queue);
+    assert(kv_store_close(store, CLOSE_TIMEOUT_MS) == 0);
+    store = store_open(&options);
+    for (uint32_t k = 0; k < IN_FLIGHT; k++) {
+        batch_check(&works[k], k, 1);
+        batch_prepare(&works[k], KV_OP_GET, k, 1);
+        assert(kv_store_run(store, &works[k].request) == 0);
+        batch_check(&works[k], k, 1);
+    }
     assert(kv_store_close(store, CLOSE_TIMEOUT_MS) == 0);
     free(works);
     directory_remove();
@@ -417,7 +406,6 @@ static void a_deadline_ends_what_cannot_end_otherwise(void)
 
 int main(void)
 {
-    (void)closing_client;
     everybody_works_at_once(KV_DURABILITY_DISK, KV_DRIVER_THREADS);
     everybody_works_at_once(KV_DURABILITY_MEMORY, KV_DRIVER_THREADS);
     everybody_works_at_once(KV_DURABILITY_SYNC, KV_DRIVER_AUTO);
