@@ -21,7 +21,7 @@ typedef enum kv_operation_kind {
     KV_OP_STAT = 6,         /* item.result_size, version, checksum, expiry_ms, flags; no value is read */
     KV_OP_PIN = 7,
     KV_OP_UNPIN = 8,
-    KV_OP_FLUSH = 9         /* no items: everything acknowledged so far survives power loss afterwards, if request.matched is 1 */
+    KV_OP_FLUSH = 9         /* no items: everything acknowledged so far survives power loss if request.status is KV_OK */
 } kv_operation_kind;
 
 /* Per-key results. */

@@ -35,6 +35,24 @@ TESTED_ELSEWHERE = {
     "native/embedded/store.c": "tests/integration/test_batches.py",
     "native/embedded/task.c": "tests/integration/test_async.py",
     "native/embedded/upkeep.c": "tests/integration/test_batches.py",
+    "native/engine/checkpoint.c": "tests/native/test_engine_crash.c",
+    "native/engine/compact.c": "tests/native/test_engine_space.c",
+    "native/engine/journal.c": "tests/native/test_engine_faults.c",
+    "native/engine/maintain.c": "tests/native/test_engine_space.c",
+    "native/engine/operation.c": "tests/native/test_engine.c",
+    "native/engine/operation_get.c": "tests/native/test_engine.c",
+    "native/engine/operation_keys.c": "tests/native/test_engine.c",
+    "native/engine/operation_set.c": "tests/native/test_engine.c",
+    "native/engine/recovery.c": "tests/native/test_engine_faults.c",
+    "native/engine/recovery_journal.c": "tests/native/test_engine_faults.c",
+    "native/engine/recovery_tail.c": "tests/native/test_engine_faults.c",
+    "native/engine/set_append.c": "tests/native/test_engine.c",
+    "native/engine/set_reserve.c": "tests/native/test_engine_space.c",
+    "native/engine/space.c": "tests/native/test_engine_space.c",
+    "native/engine/superblock.c": "tests/native/test_engine_faults.c",
+    "native/engine/survey.c": "tests/native/test_engine.c",
+    "native/engine/tier.c": "tests/native/test_engine.c",
+    "native/engine/update.c": "tests/native/test_engine.c",
     "native/python/arguments.c": "tests/unit/test_columns.py",
     "native/python/columns.c": "tests/unit/test_columns.py",
     "native/python/results.c": "tests/unit/test_columns.py",
@@ -42,7 +60,8 @@ TESTED_ELSEWHERE = {
 """C files without a test of their name, each with the file that tests it.
 
 drivers/: the parts of a driver are tested through the device port, each driver by the same tests.
-embedded/: it is the API, and is tested as the API. python/: it needs an interpreter.
+embedded/: it is the API, and is tested as the API. engine/: an engine is tested as a whole, by what
+it promises. python/: it needs an interpreter.
 """
 
 

@@ -202,6 +202,7 @@ static kv_engine *engine_create(const kv_engine_options *options)
     if (engine->options.journal_step == 0)
         engine->options.journal_step = KV_JOURNAL_STEP;
     engine->device = options->device;
+    engine->incarnation = engine->device->operations->incarnation(engine->device);
     engine->read_only = options->open_mode == KV_OPEN_READ_ONLY;
     pthread_mutex_init(&engine->lock, NULL);
     pthread_cond_init(&engine->changed, NULL);

@@ -185,6 +185,7 @@ struct kv_engine {
     uint8_t uuid[16];
     uint64_t store_id;      /* low 8 bytes of the uuid */
     uint64_t created_ms;
+    uint64_t incarnation;   /* of the system: another one may have lost what was not flushed */
     uint64_t space_size;    /* bytes of slabs, as the superblock says; 0: grows with the file system */
     uint64_t superblock_count; /* writes of it so far: picks the copy */
     uint64_t superblock_sequence;   /* the superblock as found: the journal was flushed up to here */

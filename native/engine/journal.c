@@ -94,7 +94,7 @@ static void journal_switch(kv_engine *engine)
     journal->offset = KV_PAGE_SIZE;
     journal->switch_sequence = journal->next - journal->fill_count;
     journal->switch_run = journal->run;
-    journal->switch_incarnation = engine->device->operations->incarnation(engine->device);
+    journal->switch_incarnation = engine->incarnation;
     journal->switch_wanted = false;
     size = engine->device->operations->file_size(engine->device, kv_journal_file(journal->generation));
     journal->reserved_size = size > 0 ? (uint64_t)size : 0;

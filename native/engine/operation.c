@@ -220,6 +220,8 @@ bool kv_operation_step_gather(kv_operation *operation, kv_gather *gather)
         pthread_mutex_lock(&engine->lock);
         answered = operation_answer(operation);
         if (!answered && operation->answered && operation->closed && operation->outstanding == 0) {
+            kv_list_remove(&operation->wait); /* something else may have helped */
+            kv_list_remove(&operation->wait_journal);
             pthread_mutex_unlock(&engine->lock);
             return true;
         }

@@ -149,12 +149,6 @@ static bool flush_written(kv_operation *operation)
            engine->unwritten_counts[operation->flush_epoch & 1] == 0;
 }
 
-static void flush_succeed(kv_operation *operation)
-{
-    operation->request->matched = 1;
-    operation->complete = true;
-}
-
 /* Locked: a flush is complete when everything answered is appended and everything appended is flushed. */
 static void flush_step(kv_operation *operation)
 {
@@ -162,7 +156,7 @@ static void flush_step(kv_operation *operation)
 
     kv_list_remove(&operation->wait);
     if (engine->read_only) {
-        flush_succeed(operation);
+        operation->complete = true;
         return;
     }
     if (operation->seen_sequence == 0 && !flush_written(operation)) {
@@ -172,7 +166,7 @@ static void flush_step(kv_operation *operation)
     if (operation->seen_sequence == 0)
         operation->seen_sequence = engine->journal.next - 1;
     if (engine->journal.flushed >= operation->seen_sequence) {
-        flush_succeed(operation);
+        operation->complete = true;
         return;
     }
     kv_journal_want_flush(engine);

@@ -372,7 +372,7 @@ static int begin_run(kv_recovery *recovery)
 {
     kv_engine *engine = recovery->engine;
     kv_record record = {.kind = KV_RECORD_OPEN,
-                        .expiry_ms = engine->device->operations->incarnation(engine->device)};
+                        .expiry_ms = engine->incarnation};
     int result;
 
     pthread_mutex_lock(&engine->lock);

@@ -42,14 +42,13 @@ static bool continues(const kv_recovery *recovery, const kv_group *group, const 
 /* Whether this group, found behind the end, shows that what is missing was complete once. */
 static bool proves_damage(const kv_recovery *recovery, const kv_group *group, uint64_t generation)
 {
-    kv_device *device = recovery->engine->device;
 
     if (group->generation != generation || group->store != recovery->engine->store_id ||
         group->first < recovery->expected)
         return false;
     return group->flushed >= recovery->expected ||
            (group->run == recovery->run &&
-            recovery->incarnation == device->operations->incarnation(device));
+            recovery->incarnation == recovery->engine->incarnation);
 }
 
 /* Look behind the end of the journal for such a group. 1: there is one. `cut_size`: what can be recognised of a torn tail. */
@@ -142,9 +141,8 @@ static int visit_flushed(kv_recovery *recovery, const kv_group *group, const uin
  * order, all that follow. */
 static int apply_or_set_aside(kv_recovery *recovery, uint64_t sequence)
 {
-    kv_device *device = recovery->engine->device;
     bool doubtful = sequence > recovery->flushed &&
-                    recovery->incarnation != device->operations->incarnation(device);
+                    recovery->incarnation != recovery->engine->incarnation;
 
     if (!doubtful && recovery->tail.count == 0)
         return kv_recovery_apply(recovery, &recovery->record, sequence);

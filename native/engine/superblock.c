@@ -232,7 +232,7 @@ int kv_superblock_format(kv_engine *engine, char *message)
                          engine->space.slab_size;
     engine->journal.next = 1;
     engine->journal.switch_run = engine->journal.run;
-    engine->journal.switch_incarnation = engine->device->operations->incarnation(engine->device);
+    engine->journal.switch_incarnation = engine->incarnation;
     result = format_files(engine);
     if (result == 0)
         result = kv_superblock_write(engine, false);

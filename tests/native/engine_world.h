@@ -151,7 +151,6 @@ static inline bool world_step_any(world *state)
     return true;
 }
 
-/* Let something happen; false: everyone waits, and for nothing. */
 static inline int world_run(void *runner, kv_request *request);
 
 /* Maintenance that was asked for, but not within maintenance. */
@@ -166,6 +165,7 @@ static inline bool world_maintain_now(world *state)
     return true;
 }
 
+/* Let something happen; false: everyone waits, and for nothing. */
 static inline bool world_move(world *state)
 {
     return world_step_any(state) || kv_sim_pump(state->sim, 1) > 0 || kv_sim_cut(state->sim) ||
@@ -357,7 +357,7 @@ static inline void world_answer_pin(world *state, const world_client *client)
 
 static inline void world_answer_flush(world *state, const world_client *client)
 {
-    if (client->request.matched != 1) {
+    if (client->request.status != KV_OK) {
         world_check_failure(state, client, client->aborted ? KV_CANCELLED : KV_UNAVAILABLE);
         return;
     }

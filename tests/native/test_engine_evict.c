@@ -161,6 +161,40 @@ static void upkeep_keeps_some_space_free(void)
     world_destroy(state);
 }
 
+/* A crash may take an eviction back. Who reads learns at once that the key is gone; who deletes it waits
+ * until no crash can bring it back. */
+static void a_delete_of_an_evicted_key_waits_for_the_eviction(void)
+{
+    kv_engine_options options = cache_options;
+    kv_item items[3] = {calls_item("b", NULL, 0), calls_item("a", NULL, 0), calls_item("a", NULL, 0)};
+    kv_request requests[3] = {{.items = &items[0], .count = 1, .operation = KV_OP_SET},
+                              {.items = &items[1], .count = 1, .operation = KV_OP_EXISTS},
+                              {.items = &items[2], .count = 1, .operation = KV_OP_DELETE}};
+    world_client *clients[3];
+    world *state;
+
+    options.objects_max = 1;
+    options.durability = KV_DURABILITY_SYNC;
+    state = calls_create(&options);
+    assert(calls_set(state, "a", 1, 0) == KV_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        clients[i] = calls_begin(state, &requests[i]);
+        world_step(state, clients[i]);
+        if (i != 1)
+            assert(!clients[i]->answered);
+        else
+            assert(items[1].status == KV_NOT_FOUND);
+        if (i == 1)
+            world_client_free(clients[1]);
+    }
+    calls_finish(state, clients[0]);
+    calls_finish(state, clients[2]);
+    assert(items[0].status == KV_OK && items[2].status == KV_NOT_FOUND);
+    calls_reopen(state, CALLS_POWER);
+    assert(calls_status(state, "a") == KV_NOT_FOUND && calls_status(state, "b") == KV_OK);
+    world_destroy(state);
+}
+
 /* Histories with crashes, in a cache that is always full. */
 static void crashes_under_pressure_lose_nothing_but_what_was_evicted(void)
 {
@@ -189,6 +223,7 @@ int main(void)
     a_cache_of_pinned_keys_refuses();
     hot_keys_survive_a_scan();
     upkeep_keeps_some_space_free();
+    a_delete_of_an_evicted_key_waits_for_the_eviction();
     crashes_under_pressure_lose_nothing_but_what_was_evicted();
     return 0;
 }

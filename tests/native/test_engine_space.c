@@ -168,6 +168,41 @@ static void a_damaged_value_does_not_stop_compaction(void)
     world_destroy(state);
 }
 
+/* The space of a value that was deleted is free once its last reader is done: who needs it waits for that. */
+static void a_set_waits_for_the_reader_of_what_it_replaces(void)
+{
+    static uint8_t value[60000];
+    static uint8_t newer[60000];
+    kv_engine_options options = small_options;
+    kv_item items[3] = {calls_item("k0", value, sizeof(value)), calls_item("k0", NULL, 0),
+                        calls_item("new", newer, sizeof(newer))};
+    kv_request read = {.items = &items[0], .count = 1, .operation = KV_OP_GET};
+    kv_request remove = {.items = &items[1], .count = 1, .operation = KV_OP_DELETE};
+    kv_request flush = {.operation = KV_OP_FLUSH};
+    kv_request set = {.items = &items[2], .count = 1, .operation = KV_OP_SET};
+    world_client *reader;
+    world_client *writer;
+    world *state;
+
+    model_value_fill(7, 1, newer, sizeof(newer));
+    options.capacity = 1u << 20;
+    state = calls_create(&options);
+    fill(state, 0, 60000);
+    calls_reopen(state, CALLS_CLOSE);
+    reader = calls_begin(state, &read);
+    world_step(state, reader);
+    calls_finish_alone(state, calls_begin(state, &remove));
+    calls_finish_alone(state, calls_begin(state, &flush));
+    writer = calls_begin(state, &set);
+    world_step(state, writer);
+    assert(!writer->answered);
+    calls_finish(state, reader);
+    calls_finish(state, writer);
+    assert(items[0].status == KV_OK && memcmp(value, calls_value(0, 60000), 60000) == 0);
+    assert(items[2].status == KV_OK && calls_holds(state, "new", 7, 60000));
+    world_destroy(state);
+}
+
 static void a_limit_of_objects_refuses_or_evicts(void)
 {
     for (uint32_t eviction = KV_EVICTION_NONE; eviction <= KV_EVICTION_CACHE; eviction++) {
@@ -190,6 +225,56 @@ static void a_limit_of_objects_refuses_or_evicts(void)
         assert(calls_set(state, name(200), 1, 100) == KV_OK);
         world_destroy(state);
     }
+}
+
+/* One batch with more records than the journal's buffer holds, each with an eviction: sets wait for the
+ * journal, and all of them succeed. */
+static void a_full_journal_buffer_makes_updates_wait(void)
+{
+    enum { COUNT = 5000, KEY_SIZE = 1000 };
+    kv_item *items = calloc(COUNT, sizeof(*items));
+    char *keys = malloc((size_t)COUNT * (KEY_SIZE + 1));
+
+    assert(items && keys);
+    for (uint32_t variant = 0; variant < 6; variant++) {
+        kv_engine_options options = small_options;
+        kv_request request = {.items = items, .count = COUNT, .operation = KV_OP_SET};
+        world *state;
+
+        options.durability = variant % 3;
+        options.eviction = variant < 3 ? KV_EVICTION_CACHE : KV_EVICTION_NONE;
+        options.objects_max = variant < 3 ? 10 : 0;
+        state = calls_create(&options);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            char *key = keys + (size_t)i * (KEY_SIZE + 1);
+
+            snprintf(key, KEY_SIZE + 1, "%0*u", KEY_SIZE, i);
+            items[i] = calls_item(key, NULL, 0);
+        }
+        calls_run(state, &request);
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert(items[i].status == KV_OK);
+        assert(calls_statistics(state).objects == (variant < 3 ? 10 : COUNT));
+        request.operation = KV_OP_DELETE;
+        calls_run(state, &request);
+        assert(calls_statistics(state).objects == 0);
+        request.operation = KV_OP_SET;
+        state->options.objects_max = 0;
+        calls_reopen(state, CALLS_CLOSE);
+        calls_run(state, &request);
+        state->options.objects_max = 10; /* far fewer: more evictions than the buffer has room for */
+        calls_reopen(state, CALLS_CLOSE);
+        assert(calls_set(state, "one more", 1, 0) == (variant < 3 ? KV_OK : KV_QUOTA));
+        assert(calls_statistics(state).objects == (variant < 3 ? 10 : COUNT));
+        request.operation = KV_OP_DELETE;
+        calls_run(state, &request);
+        calls_key(state, KV_OP_DELETE, "one more");
+        calls_reopen(state, CALLS_CLOSE);
+        assert(calls_statistics(state).objects == 0);
+        world_destroy(state);
+    }
+    free(items);
+    free(keys);
 }
 
 static void the_space_may_be_asked_larger_or_smaller_at_the_next_open(void)
@@ -293,7 +378,9 @@ int main(void)
     changing_sizes_never_ends_with_free_bytes_left();
     compaction_gives_slabs_back();
     a_damaged_value_does_not_stop_compaction();
+    a_set_waits_for_the_reader_of_what_it_replaces();
     a_limit_of_objects_refuses_or_evicts();
+    a_full_journal_buffer_makes_updates_wait();
     the_space_may_be_asked_larger_or_smaller_at_the_next_open();
     a_full_file_system_answers_no_space();
     a_journal_that_cannot_grow_takes_the_store_offline();

@@ -132,7 +132,7 @@ static void *blocking_client(void *argument)
         if (round % 16 == 0) {
             kv_request flush = {.operation = KV_OP_FLUSH};
 
-            assert(kv_store_run(self->store, &flush) == 0 && flush.matched == 1);
+            assert(kv_store_run(self->store, &flush) == 0 && flush.status == KV_OK);
         }
     }
     free(work);
