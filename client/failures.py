@@ -41,6 +41,12 @@ def failure(status: Status, key: Key) -> KVStoreError:
     return error(f"key {shown(key)}: {reason}")
 
 
+def batch_failure(status: Status) -> KVStoreError:
+    """Return the exception for a batch that was given up as a whole."""
+    error, reason = FAILURES[status]
+    return error(f"the batch was given up: {reason}")
+
+
 def too_small(key: Key, size_needed: int) -> KVStoreError:
     """Return the exception for a buffer that cannot hold the value."""
     return BufferTooSmallError(

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from math import ceil
 from typing import TypeAlias, TypeVar
 
-from kvstore.client.failures import failure, too_small
+from kvstore.client.failures import batch_failure, failure, too_small
 from kvstore.native.listing import PINNED, expiry_s_of
 from kvstore.native.request import Operation, Request
 from kvstore.types import Buffer, Buffers, Key, Keys, ObjectStat, SetStatus, Status
@@ -44,7 +44,14 @@ def execute(request: Request) -> Steps[None]:
         yield request
 
 
-# Batches: a failure is the result of its key.
+def execute_as_one(request: Request) -> Steps[None]:
+    """Have a request executed whose results cannot tell a failure: when it was given up, raise."""
+    yield from execute(request)
+    if request.status != Status.OK:
+        raise batch_failure(Status(request.status))
+
+
+# Batches: a failure is the result of its key, where a result can tell it.
 
 
 def batch_set(
@@ -73,21 +80,21 @@ def batch_get_into(keys: Keys, buffers: Buffers) -> Steps[list[int]]:
 def batch_stat(keys: Keys) -> Steps[list[ObjectStat | None]]:
     """Describe every key; None where there is none."""
     with Request.of_keys(Operation.STAT, keys) as request:
-        yield from execute(request)
+        yield from execute_as_one(request)
         return object_stats(request)
 
 
 def match_prefix(keys: Keys) -> Steps[int]:
     """Count the leading keys that exist."""
     with Request.of_keys(Operation.MATCH_PREFIX, keys) as request:
-        yield from execute(request)
+        yield from execute_as_one(request)
         return request.matched
 
 
 def for_each(operation: Operation, keys: Keys) -> Steps[list[bool]]:
     """Do what succeeds on keys that exist: whether it did, for each."""
     with Request.of_keys(operation, keys) as request:
-        yield from execute(request)
+        yield from execute_as_one(request)
         return request.columns.succeeded()
 
 

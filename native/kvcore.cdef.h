@@ -66,7 +66,7 @@ typedef struct kv_request {
     uint32_t operation;     /* kv_operation_kind */
     uint32_t if_absent;
     uint32_t matched;
-    int32_t status;         /* FLUSH, which has no items: kv_status */
+    int32_t status;         /* of FLUSH; of other operations without values: why all of it was given up, or KV_OK */
     uint32_t reserved;
     uint64_t ttl_ms;        /* SET; 0: the store's default */
     uint64_t timeout_ms;    /* 0: the store's default */
@@ -108,7 +108,7 @@ int kv_store_close(kv_store *store, uint64_t timeout_ms);
 void kv_store_abandon(kv_store *store);
 
 /* Execute on the calling thread; returns when every item has its status. 0, or -EINVAL (bad request), -ESHUTDOWN
- * (closing); a flush that failed: -ETIMEDOUT, or -EIO when the store is offline. */
+ * (closing); a flush that failed: -ETIMEDOUT, -ECANCELED, or -ENODEV when the store is offline. */
 int kv_store_run(kv_store *store, kv_request *request);
 /* Execute in the background; the request and what it points at stay untouched by the caller until kv_queue_reap returned its tag. */
 int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request);

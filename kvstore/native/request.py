@@ -101,6 +101,11 @@ class Request:
         return int(self._request.matched)
 
     @property
+    def status(self) -> int:
+        """Why a batch without values was given up as a whole (kv_status); 0: it was not."""
+        return int(self._request.status)
+
+    @property
     def tag(self) -> int:
         """The number under which a queue reports that the request is done."""
         return int(self._request.tag)

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /* From this size on a copy streams its stores past the caches. Below it the target is likely to
- * be read soon and fits the caches; above it, not fetching the target's lines saves a third of
+ * be read soon and fits the caches; from here on, in batches, not fetching the target's lines saves a third of
  * the memory traffic. */
-#define KV_CHECKSUM_STREAM_SIZE 32768
+#define KV_CHECKSUM_STREAM_SIZE 4096
 
 /* Streaming stores fill whole lines, so streamed targets begin on one. */
 #define KV_CHECKSUM_LINE_SIZE 64

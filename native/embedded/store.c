@@ -345,9 +345,16 @@ int kv_store_run(kv_store *store, kv_request *request)
 {
     int error = kv_task_run(store, request);
 
-    if (error < 0 || request->status == KV_OK)
+    if (error < 0 || request->operation != KV_OP_FLUSH || request->status == KV_OK)
         return error;
-    return request->status == KV_TIMEOUT ? -ETIMEDOUT : -EIO;
+    switch (request->status) {
+    case KV_TIMEOUT:
+        return -ETIMEDOUT;
+    case KV_CANCELLED:
+        return -ECANCELED;
+    default:
+        return -ENODEV;
+    }
 }
 
 int kv_store_register(kv_store *store, uint64_t address, uint64_t size)

@@ -252,11 +252,26 @@ static int close_cleanly(kv_engine *engine)
     return result < 0 ? result : kv_superblock_write(engine, true);
 }
 
+/* No operation is out, yet the device may be busy for one that was aborted, or beside the failure that
+ * took the target offline. */
+static void wait_for_device(kv_engine *engine)
+{
+    int result = 0;
+
+    pthread_mutex_lock(&engine->lock);
+    while (result == 0 &&
+           (engine->fill_count > 0 || engine->journal.writing || engine->journal.flushing))
+        result = kv_engine_sleep(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 void kv_engine_close(kv_engine *engine, bool clean)
 {
     assert(!clean || engine->statistics.in_flight == 0);
     if (clean && !engine->read_only && !engine->offline)
         close_cleanly(engine);
+    if (clean)
+        wait_for_device(engine);
     parts_close(engine);
 }
 

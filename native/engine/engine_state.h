@@ -216,6 +216,7 @@ struct kv_engine {
     kv_caller_region *regions;
     uint32_t region_count;
     uint64_t direct_count;  /* values that the device moves from or to them now */
+    uint64_t fill_count;    /* device reads into frames that are out, also for operations that were aborted */
     uint64_t sets_coming; /* small sets that will append soon: a flush waits for them */
     kv_store_statistics statistics;
 };

@@ -17,6 +17,8 @@
 #include <string.h>
 
 #define GET_PREFETCH_COUNT 32u
+#define COPY_AHEAD_VALUE_MAX (16u << 10)
+#define COPY_AHEAD_SIZE 1024u
 #define GET_BEGIN_COUNT_MAX 256u /* items begun under one hold of the lock */
 
 static void work_release(kv_operation *operation, kv_work *work)
@@ -217,6 +219,34 @@ static bool may_hold_more(const kv_operation *operation)
     return operation->held_size < operation->engine->tier.size / KV_OPERATION_MEMORY_SHARE;
 }
 
+/* Ask for the frames of these keys, and then for their neighbours in the eviction queue, which a touch
+ * changes too. */
+static void frames_ahead(kv_operation *operation, uint32_t i, uint32_t end)
+{
+    kv_engine *engine = operation->engine;
+    const kv_frame *frames[GET_PREFETCH_COUNT];
+    uint32_t count = 0;
+
+    for (uint32_t k = i; k < end; k++) {
+        const kv_item *item = &operation->request->items[k];
+        const kv_object *object = kv_index_find(engine->index, operation->works[k].hash,
+                                                (const void *)item->key, item->key_size);
+
+        if (object && object->frame) {
+            frames[count] = kv_tier_at(&engine->tier, object->frame);
+            __builtin_prefetch(frames[count]);
+            __builtin_prefetch((const char *)frames[count] + 64);
+            count++;
+        }
+    }
+    for (uint32_t k = 0; k < count; k++) {
+        if (frames[k]->queue_next)
+            __builtin_prefetch(&kv_tier_at(&engine->tier, frames[k]->queue_next)->queue_next, 1);
+        if (frames[k]->queue_previous)
+            __builtin_prefetch(&kv_tier_at(&engine->tier, frames[k]->queue_previous)->queue_next, 1);
+    }
+}
+
 static void hash_ahead(kv_operation *operation, uint32_t i)
 {
     uint32_t end = i + GET_PREFETCH_COUNT < operation->count ? i + GET_PREFETCH_COUNT : operation->count;
@@ -230,6 +260,7 @@ static void hash_ahead(kv_operation *operation, uint32_t i)
     }
     for (uint32_t k = i; k < end; k++)
         kv_index_prefetch_object(operation->engine->index, operation->works[k].hash);
+    frames_ahead(operation, i, end);
 }
 
 /* Locked: items that waited for a sequence begin anew. False: memory ran out. */
@@ -307,6 +338,19 @@ static bool copy_out(const kv_operation *operation, const kv_work *work)
         position += size;
     }
     return checksum == work->checksum;
+}
+
+/* Small values: the next one's first lines come while this one is copied. */
+static void copy_ahead(const kv_operation *operation, const kv_work *work)
+{
+    uint32_t size;
+    const uint8_t *source;
+
+    if (!work->frame || work->size > COPY_AHEAD_VALUE_MAX)
+        return;
+    source = kv_frame_range(&operation->engine->tier, work->frame, work->frame->skip, &size);
+    for (uint32_t at = 0; at < COPY_AHEAD_SIZE && at < size; at += 64)
+        __builtin_prefetch(source + at);
 }
 
 static void fill_small_frame(const kv_operation *operation, const kv_work *work)
@@ -425,6 +469,8 @@ bool kv_get_step(kv_operation *operation)
     for (kv_list *link = works.next; link != &works; link = link->next) {
         kv_work *work = KV_CONTAINER(link, kv_work, link);
 
+        if (link->next != &works)
+            copy_ahead(operation, KV_CONTAINER(link->next, kv_work, link));
         work->intact = !work->error && copy_out(operation, work);
         if (work->staging)
             fill_small_frame(operation, work);

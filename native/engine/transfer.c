@@ -83,8 +83,11 @@ static void read_done(kv_io *io)
     if (io->result < 0 && !frame->error)
         frame->error = (int32_t)-io->result;
     frame->fills--;
+    engine->fill_count--;
     if (frame->fills == 0)
         fill_finish(engine, frame);
+    if (engine->fill_count == 0)
+        pthread_cond_broadcast(&engine->changed);
     transfer_give(transfer);
     pthread_mutex_unlock(&engine->lock);
 }
@@ -147,6 +150,7 @@ static void bind_to_frame(kv_transfer *transfer, kv_frame *frame)
     transfer->io.done = read_done;
     transfer->frame = frame;
     frame->fills++;
+    transfer->engine->fill_count++;
 }
 
 static void bind_to_works(kv_operation *operation, kv_transfer *transfer, const kv_work_range *works)

@@ -1,0 +1,39 @@
+"""The rows by the names that --only takes, in the order in which they run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tools.bench.result import Row
+from tools.bench.rows import (
+    comparison,
+    device,
+    durable_sets,
+    footprint,
+    lookups,
+    memory_reads,
+    opening,
+)
+from tools.bench.rows.play import Bench
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are measured together, and the contestants that they need beside this store."""
+
+    measure: Callable[[Bench], Iterator[Row]]
+    peers: tuple[str, ...] = ()
+
+
+GROUPS: Mapping[str, Group] = {
+    "memory": Group(memory_reads.against_memcpy, ("memcpy",)),
+    "small": Group(memory_reads.against_lmdb, ("lmdb",)),
+    "read": Group(device.reads, ("fio",)),
+    "write": Group(device.writes, ("fio",)),
+    "sync": Group(durable_sets.measure),
+    "exists": Group(lookups.measure, ("rocksdict",)),
+    "open": Group(opening.measure),
+    "footprint": Group(footprint.measure),
+    "peers": Group(
+        comparison.measure, ("memcpy", "fio", "lmdb", "rocksdict", "diskcache", "redis")
+    ),
+}
