@@ -48,6 +48,8 @@ CALL_ERRORS: dict[int, type[KVStoreError]] = {
     errno.EBADMSG: StoreCorruptError,
 }
 
+OFFLINE = "a device failure took the store offline"
+
 
 def open_failure(code: int, directory: str, message: str) -> Exception:
     """Return the error for a failed open; *message* is the core's own words."""
@@ -64,4 +66,5 @@ def call_failure(code: int, call: str, directory: str) -> Exception:
     if code == -errno.ENOMEM:
         return MemoryError(f"no memory to {call} in {directory}")
     error = CALL_ERRORS.get(-code, KVStoreError)
-    return error(f"cannot {call} in {directory}: {os.strerror(-code)}")
+    reason = OFFLINE if code == -errno.ENODEV else os.strerror(-code)
+    return error(f"cannot {call} in {directory}: {reason}")

@@ -1,9 +1,12 @@
 """A damaged directory, or a poor machine: a clear error or a full answer, never wrong bytes."""
 
 import os
+import random
 import resource
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ MIB = 1 << 20
 HEADER_SIZE = 4096
 VERSION_OFFSET = 8
 FILES = ["superblock", "slabs", "journal-0", "journal-1"]
+ALL_FILES = [*FILES, "checkpoint-0", "checkpoint-1"]
+SIZES = {"small": 100, "large": MIB, "empty": 0, "page": 4096}
+SMALL_STORE = "memory=96MiB&capacity=32MiB&scrub_bytes_per_s=0"
 
 
 @pytest.fixture
@@ -111,6 +117,120 @@ def test_flipped_bits_of_a_value_are_an_error_of_its_key(directory: Path) -> Non
         assert [b"large"] == [bad.key for bad in found.bad]
         store.set("large", b"new")
         assert b"new" == store.get("large")
+
+
+# Whole files, after a clean close and after a crash.
+
+
+@pytest.fixture(scope="module", params=["closed", "killed"])
+def left_behind(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A store whose latest checkpoint is older than its latest sets."""
+    directory: Path = tmp_path_factory.mktemp("left") / "store"
+    script = f"""
+import kvstore, os, sys
+store = kvstore.connect_sync(sys.argv[1])
+store.batch_set({list(SIZES)!r}, [b"older"] * {len(SIZES)})
+store.checkpoint()
+for key, size in {SIZES!r}.items():
+    store.set(key, key[:1].encode() * size)
+if {request.param == "closed"}:
+    store.close()
+os.kill(os.getpid(), 9)
+"""
+    url = f"file://{directory}?{SMALL_STORE}"
+    ended = subprocess.run([sys.executable, "-c", script, url], check=False)
+    assert -9 == ended.returncode
+    return directory
+
+
+@pytest.fixture
+def doomed(left_behind: Path, tmp_path: Path) -> Path:
+    """A copy, which takes no more of the disk than what was written."""
+    subprocess.run(["cp", "-r", "--sparse=always", left_behind, tmp_path / "store"], check=True)
+    return tmp_path / "store"
+
+
+def cut_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_a_byte(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def cut_to_a_page(path: Path) -> None:
+    os.truncate(path, HEADER_SIZE)
+
+
+def fill_with_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def fill_with_garbage(path: Path) -> None:
+    size = path.stat().st_size
+    path.write_bytes((random.Random(1).randbytes(MIB) * (size // MIB + 1))[:size])
+
+
+def scribble(path: Path) -> None:
+    """Overwrite every tenth page but the header."""
+    for offset in range(HEADER_SIZE, path.stat().st_size - HEADER_SIZE, 10 * HEADER_SIZE):
+        overwrite(path, offset, random.Random(offset).randbytes(HEADER_SIZE))
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_to_nothing,
+        cut_in_half,
+        cut_a_byte,
+        cut_to_a_page,
+        fill_with_zeros,
+        fill_with_garbage,
+        scribble,
+        Path.unlink,
+    ],
+)
+def test_a_damaged_file_never_gives_wrong_bytes(
+    doomed: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(doomed / name)
+
+    try:
+        store = kvstore.connect_sync(f"file://{doomed}?{SMALL_STORE}")
+    except kvstore.StoreOpenError as error:
+        assert name in str(error)  # noqa: PT017
+        return
+    with store:
+        for key, size in SIZES.items():
+            try:
+                assert key[:1].encode() * size == store.get(key)
+            except (kvstore.CorruptValueError, kvstore.DeviceError):
+                assert name == "slabs"
+        if name != "slabs":
+            assert () == store.verify().bad
+
+
+def test_a_file_of_another_store_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        with kvstore.connect_sync(f"file://{tmp_path / name}?{SMALL_STORE}") as store:
+            store.set(name, name.encode())
+            store.checkpoint()
+            store.set(name, name.encode() * 2)
+
+    for name in ALL_FILES:
+        mixed = tmp_path / f"one-{name}"
+        subprocess.run(["cp", "-r", "--sparse=always", tmp_path / "one", mixed], check=True)
+        shutil.copy(tmp_path / "other" / name, mixed / name)
+        try:
+            with kvstore.connect_sync(f"file://{mixed}?{SMALL_STORE}", mode="existing") as store:
+                assert b"oneone" == store.get("one")
+        except kvstore.StoreOpenError as error:
+            assert any(file in str(error) for file in ALL_FILES)  # noqa: PT017
 
 
 def test_the_directory_of_a_system_without_rights() -> None:
