@@ -282,7 +282,7 @@ def case_of(model: Callable[[], Model], examples: int, steps: int) -> type:
     """Return the unittest case that pytest collects."""
     case: type = model.TestCase  # type: ignore[attr-defined]
     case.settings = settings(  # type: ignore[attr-defined]
-        max_examples=examples, stateful_step_count=steps, deadline=None
+        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True
     )
     return case
 
