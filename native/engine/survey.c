@@ -179,6 +179,16 @@ static int64_t report(const verification *state, uint8_t *buffer, uint64_t size,
     return (int64_t)used;
 }
 
+static bool is_offline(kv_engine *engine)
+{
+    bool offline;
+
+    pthread_mutex_lock(&engine->lock);
+    offline = engine->offline != 0;
+    pthread_mutex_unlock(&engine->lock);
+    return offline;
+}
+
 static int verify_noted(verification *state, kv_engine_run *run, void *runner)
 {
     for (uint32_t i = 0; i < state->count; i++)
@@ -193,7 +203,7 @@ static int verify_noted(verification *state, kv_engine_run *run, void *runner)
         if (result != 0)
             return result < 0 ? result : -ECANCELED;
     }
-    return 0;
+    return is_offline(state->engine) ? -ENODEV : 0; /* nothing was read then */
 }
 
 /* Note objects from the cursor on, at most a segment, and move the cursor behind them. */

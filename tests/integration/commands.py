@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Shell:
         return Ended(code, captured.out, captured.err.decode())
 
 
+def heed_interruption() -> None:
+    """Take SIGINT as a shell's foreground does: a background job hands down that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object) -> subprocess.Popen[bytes]:
     """Start a command in a process of its own."""
     return subprocess.Popen(
@@ -58,4 +64,5 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interruption,
     )

@@ -72,6 +72,17 @@ static void a_failed_write_is_its_keys_error(void)
     world_destroy(state);
 }
 
+static int64_t verify_result(world *state)
+{
+    uint8_t bad[4096];
+    uint64_t cursor = 0;
+    uint64_t objects = 0;
+    uint64_t bytes = 0;
+
+    return kv_engine_verify(state->engine, &cursor, UINT64_MAX, bad, sizeof(bad), &objects, &bytes,
+                            world_run, state);
+}
+
 static void a_failed_journal_takes_the_store_offline(void)
 {
     for (uint32_t flush = 0; flush < 2; flush++) {
@@ -88,6 +99,7 @@ static void a_failed_journal_takes_the_store_offline(void)
         assert(calls_status(state, "before") == KV_UNAVAILABLE);
         assert(calls_key(state, KV_OP_EXISTS, "before") == KV_UNAVAILABLE);
         assert(calls_key(state, KV_OP_DELETE, "before") == KV_UNAVAILABLE && !calls_flush(state));
+        assert(verify_result(state) == -ENODEV);
         kv_engine_maintain(state->engine, world_run, state);
         calls_reopen(state, CALLS_KILL);
         assert(calls_holds(state, "before", 1, 5000) && calls_set(state, "k", 1, 10) == KV_OK);
