@@ -17,18 +17,6 @@
 #define FILL_SIZE 1048576u    /* zeros written by one call */
 #define PROC_TEXT_SIZE 16384u /* of a file of /proc; the boot time of /proc/stat may come late */
 
-static const char *const file_names[KV_FILE_COUNT] = {
-    [KV_FILE_SUPERBLOCK] = "superblock",     [KV_FILE_SLABS] = "slabs",
-    [KV_FILE_JOURNAL_0] = "journal-0",       [KV_FILE_JOURNAL_1] = "journal-1",
-    [KV_FILE_CHECKPOINT_0] = "checkpoint-0", [KV_FILE_CHECKPOINT_1] = "checkpoint-1",
-};
-
-const char *kv_driver_file_name(kv_file file)
-{
-    assert((unsigned)file < KV_FILE_COUNT);
-    return file_names[file];
-}
-
 /* Some file systems take O_DIRECT at open and refuse the first transfer: ask with a read. */
 static bool file_takes_direct(int descriptor)
 {
@@ -56,7 +44,7 @@ static int file_open(int directory, const kv_driver_options *options, kv_file fi
 {
     int access = options->read_only ? O_RDONLY : O_RDWR;
     int flags = access | O_CLOEXEC | (options->create ? O_CREAT : 0);
-    const char *name = file_names[file];
+    const char *name = kv_file_name(file);
     int descriptor = -EINVAL;
     struct stat status;
 

@@ -16,10 +16,6 @@ typedef struct kv_driver_options {
     bool read_only;        /* the right to read the files is enough, and no write is submitted */
 } kv_driver_options;
 
-/* File names by kv_file: "superblock", "slabs", "journal-0", "journal-1", "checkpoint-0",
- * "checkpoint-1". */
-const char *kv_driver_file_name(kv_file file);
-
 /* -ENOSYS, -EPERM, -EACCES, -ENOMEM with KV_FILE_COUNT: the kernel or the container forbids
  * io_uring, and no file has been made. -ENOENT: a file is missing and not to be made. -EINVAL: a
  * depth or count of threads out of range, or not a regular file. On failure `*bad` (if given) is

@@ -60,18 +60,10 @@ int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t 
         .fields = {generation, sequence, count, end, engine->journal.switch_run,
                    engine->journal.switch_incarnation},
     };
-    kv_io io = {.kind = KV_IO_WRITE, .file = kv_checkpoint_file(generation), .size = KV_PAGE_SIZE};
-    int64_t result = engine->device->operations->file_reserve(engine->device, io.file, KV_PAGE_SIZE);
+    kv_file file = kv_checkpoint_file(generation);
+    int result = engine->device->operations->file_reserve(engine->device, file, KV_PAGE_SIZE);
 
-    if (result < 0)
-        return (int)result;
-    memcpy(header.uuid, engine->uuid, sizeof(header.uuid));
-    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
-        return -ENOMEM;
-    kv_header_encode(&header, io.memory);
-    result = kv_device_run(engine->device, &io);
-    free(io.memory);
-    return result < 0 ? (int)result : 0;
+    return result < 0 ? result : kv_engine_write_header(engine, file, 0, &header);
 }
 
 static int block_write(checkpoint *state)

@@ -435,6 +435,8 @@ int kv_superblock_read(kv_engine *engine, char *message);
 /* Make an empty target on an empty device. */
 int kv_superblock_format(kv_engine *engine, char *message);
 int kv_superblock_write(kv_engine *engine, bool clean);
+/* Write the header of a file, with the store's uuid filled in. */
+int kv_engine_write_header(kv_engine *engine, kv_file file, uint64_t offset, kv_header *header);
 
 /* recovery.c: unlocked, before anyone else is there. */
 int kv_recovery_run(kv_engine *engine, char *message);

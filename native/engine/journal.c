@@ -68,20 +68,12 @@ uint64_t kv_journal_append(kv_engine *engine, const kv_record *record)
 
 int kv_journal_write_header(kv_engine *engine, uint64_t generation)
 {
+    kv_file file = kv_journal_file(generation);
     kv_header header = {.kind = KV_HEADER_JOURNAL, .fields = {generation}};
-    kv_io io = {.kind = KV_IO_WRITE, .file = kv_journal_file(generation), .size = KV_PAGE_SIZE};
-    int64_t result;
+    int result = engine->device->operations->file_reserve(engine->device, file,
+                                                          engine->options.journal_step);
 
-    memcpy(header.uuid, engine->uuid, sizeof(header.uuid));
-    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
-        return -ENOMEM;
-    kv_header_encode(&header, io.memory);
-    result = engine->device->operations->file_reserve(engine->device, io.file,
-                                                      engine->options.journal_step);
-    if (result == 0)
-        result = kv_device_run(engine->device, &io);
-    free(io.memory);
-    return result < 0 ? (int)result : 0;
+    return result < 0 ? result : kv_engine_write_header(engine, file, 0, &header);
 }
 
 /* The records appended from here on go to the other file. */

@@ -23,6 +23,20 @@ enum superblock_field {
     FIELD_COUNT = 5
 };
 
+int kv_engine_write_header(kv_engine *engine, kv_file file, uint64_t offset, kv_header *header)
+{
+    kv_io io = {.kind = KV_IO_WRITE, .file = file, .size = KV_PAGE_SIZE, .offset = offset};
+    int64_t result;
+
+    memcpy(header->uuid, engine->uuid, sizeof(header->uuid));
+    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
+        return -ENOMEM;
+    kv_header_encode(header, io.memory);
+    result = kv_device_run(engine->device, &io);
+    free(io.memory);
+    return result < 0 ? (int)result : 0;
+}
+
 int kv_superblock_write(kv_engine *engine, bool clean)
 {
     uint64_t count = engine->superblock_count + 1;
@@ -31,23 +45,14 @@ int kv_superblock_write(kv_engine *engine, bool clean)
         .fields = {engine->space.slab_size, engine->space_size, engine->created_ms, clean,
                    engine->journal.next - 1, count},
     };
-    kv_io io = {.kind = KV_IO_WRITE,
-                .file = KV_FILE_SUPERBLOCK,
-                .size = KV_PAGE_SIZE,
-                .offset = count % SUPERBLOCK_COPIES * KV_PAGE_SIZE};
+    uint64_t offset = count % SUPERBLOCK_COPIES * KV_PAGE_SIZE;
     kv_io flush = {.kind = KV_IO_FLUSH, .files = 1u << KV_FILE_SUPERBLOCK};
-    int64_t result;
+    int result = kv_engine_write_header(engine, KV_FILE_SUPERBLOCK, offset, &header);
 
-    memcpy(header.uuid, engine->uuid, sizeof(header.uuid));
-    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
-        return -ENOMEM;
-    kv_header_encode(&header, io.memory);
-    result = kv_device_run(engine->device, &io);
-    free(io.memory);
-    if (result >= 0)
-        result = kv_device_run(engine->device, &flush);
+    if (result == 0)
+        result = (int)kv_device_run(engine->device, &flush);
     if (result < 0)
-        return (int)result;
+        return result;
     engine->superblock_count = count;
     return 0;
 }
@@ -181,21 +186,6 @@ static uint64_t slab_size_for(uint64_t space_size)
     return slab_size;
 }
 
-static int format_header(kv_engine *engine, kv_file file, kv_header_kind kind)
-{
-    kv_header header = {.kind = kind};
-    kv_io io = {.kind = KV_IO_WRITE, .file = file, .size = KV_PAGE_SIZE};
-    int64_t result;
-
-    memcpy(header.uuid, engine->uuid, sizeof(header.uuid));
-    if (posix_memalign(&io.memory, KV_PAGE_SIZE, KV_PAGE_SIZE) != 0)
-        return -ENOMEM;
-    kv_header_encode(&header, io.memory);
-    result = kv_device_run(engine->device, &io);
-    free(io.memory);
-    return result < 0 ? (int)result : 0;
-}
-
 static int format_files(kv_engine *engine)
 {
     const kv_device_operations *operations = engine->device->operations;
@@ -204,7 +194,7 @@ static int format_files(kv_engine *engine)
                                           KV_SLABS_START + engine->space_size);
 
     if (result == 0)
-        result = format_header(engine, KV_FILE_SLABS, KV_HEADER_SLABS);
+        result = kv_engine_write_header(engine, KV_FILE_SLABS, 0, &(kv_header){.kind = KV_HEADER_SLABS});
     if (result == 0)
         result = kv_journal_write_header(engine, 0);
     if (result == 0)

@@ -149,7 +149,7 @@ static inline void subject_check(test_rule rule, test_driver driver, bool direct
         char path[PATH_MAX + 32];
 
         (void)snprintf(path, sizeof(path), "%s/%s", subject.directory,
-                       kv_driver_file_name((kv_file)i));
+                       kv_file_name((kv_file)i));
         (void)unlink(path);
     }
     assert(rmdir(subject.directory) == 0);

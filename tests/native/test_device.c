@@ -165,7 +165,7 @@ static void a_file_cut_inside_a_page_has_no_last_page(const test_subject *subjec
     memset(memory, 1, 2 * PAGE);
     assert(run(device, KV_IO_WRITE, 0, 2 * PAGE, memory) == 2 * PAGE);
     (void)snprintf(path, sizeof(path), "%s/%s", subject->directory,
-                   kv_driver_file_name(KV_FILE_SLABS));
+                   kv_file_name(KV_FILE_SLABS));
     assert(truncate(path, PAGE + 100) == 0);
     assert(run(device, KV_IO_READ, 0, 2 * PAGE, memory) == -ENODATA);
     assert(run(device, KV_IO_READ, PAGE, PAGE, memory) == -ENODATA);

@@ -130,7 +130,7 @@ static int open_while_forbidden(const test_subject *subject, unsigned call)
         return 2;
     assert(device_open(subject, 4, &device) == -EPERM);
     (void)snprintf(path, sizeof(path), "%s/%s", subject->directory,
-                   kv_driver_file_name(KV_FILE_SUPERBLOCK));
+                   kv_file_name(KV_FILE_SUPERBLOCK));
     return access(path, F_OK) != 0 ? 0 : 1;
 }
 

@@ -29,7 +29,7 @@ static const char *path_of(kv_file file)
 {
     static char path[PATH_MAX + 32];
 
-    (void)snprintf(path, sizeof(path), "%s/%s", directory, kv_driver_file_name(file));
+    (void)snprintf(path, sizeof(path), "%s/%s", directory, kv_file_name(file));
     return path;
 }
 
