@@ -115,8 +115,8 @@ int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request);
 /* Ask for an early end: items not done become KV_CANCELLED. The request is still reaped. */
 void kv_store_cancel(kv_store *store, kv_request *request);
 
-/* Completions for one event loop; `descriptor` becomes readable (an eventfd) when there are some. */
-int kv_queue_open(kv_store *store, kv_queue **queue, int *descriptor);
+/* Completions for one event loop; `descriptor` becomes readable (an eventfd) when there are some. A queue serves stores and clients alike. */
+int kv_queue_open(kv_queue **queue, int *descriptor);
 /* Tags of finished requests, at most `max`; returns how many. Clears the eventfd. */
 int kv_queue_reap(kv_queue *queue, uint64_t *tags, uint32_t max);
 /* Every request of the queue must have been reaped. */

@@ -131,7 +131,7 @@ class NativeStore:
         queue = ffi.new("kv_queue **")
         descriptor = ffi.new("int *")
         with self._calls:
-            code = lib.kv_queue_open(self._store, queue, descriptor)
+            code = lib.kv_queue_open(queue, descriptor)
             self._check(code, "open a queue of completions")
         return NativeQueue(queue[0], descriptor[0])
 

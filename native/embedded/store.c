@@ -71,7 +71,7 @@ static int options_check(const kv_store_options *options, char *message)
         bad = "driver";
     else if (options->open_mode > KV_OPEN_READ_ONLY)
         bad = "open_mode";
-    else if (options->workers > KV_WORKERS_MAX)
+    else if (options->workers > KV_WORKERS_MAX && options->workers != KV_WORKERS_NONE)
         bad = "workers";
     else if (options->depth > KV_DEVICE_DEPTH_MAX)
         bad = "depth";
@@ -248,7 +248,7 @@ static int store_open_locked(kv_store *store, const kv_store_options *options, c
     result = engine_open(store, options, message);
     if (result < 0)
         goto fail_engine;
-    result = threads_start(store, workers);
+    result = threads_start(store, workers == KV_WORKERS_NONE ? 0 : workers);
     if (result < 0) {
         snprintf(message, KV_MESSAGE_SIZE, "threads cannot be started: %s", strerror(-result));
         goto fail_threads;
@@ -339,6 +339,11 @@ void kv_store_abandon(kv_store *store)
     if (store->device->operations->abandon)
         store->device->operations->abandon(store->device);
     kv_directory_close(store->lock);
+}
+
+kv_engine *kv_store_engine(kv_store *store)
+{
+    return store->engine;
 }
 
 int kv_store_run(kv_store *store, kv_request *request)

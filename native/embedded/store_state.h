@@ -7,6 +7,7 @@
 
 #include "bytes/list.h"
 #include "bytes/region.h"
+#include "embedded/owner.h"
 #include "engine/engine.h"
 
 #include <pthread.h>
@@ -23,6 +24,7 @@
 
 /* A request in the store's hands. */
 typedef struct kv_task {
+    kv_owner owner;
     kv_list link;     /* store->tasks */
     kv_list run_link; /* store->runnable */
     kv_store *store;
@@ -38,15 +40,6 @@ typedef struct kv_task {
     bool expired;
     pthread_cond_t wake;
 } kv_task;
-
-struct kv_queue {
-    kv_store *store;
-    int descriptor;
-    uint64_t *tags;
-    uint32_t count;
-    uint32_t capacity;
-    uint32_t outstanding;
-};
 
 struct kv_store {
     pthread_mutex_t mutex;
@@ -81,7 +74,7 @@ void kv_condition_init(pthread_cond_t *condition);
 /* Locked: sleep at most so long. */
 void kv_condition_wait_ms(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t ms);
 
-/* task.c: the engine's executor ports. */
+/* task.c: the engine's executor ports, which hand on to the operation's kv_owner. */
 void kv_task_ready(void *executor, kv_operation *operation);
 void kv_task_answered(void *executor, kv_operation *operation);
 /* Run a request on this thread. */

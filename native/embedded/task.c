@@ -4,37 +4,14 @@
  * leaves as soon as its request is answered; what the operation still has to do is then the
  * workers' business. */
 
+#include "drivers/queue.h"
 #include "embedded/store_state.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#define QUEUE_CAPACITY_FIRST 64u
 #define WORKER_TASKS_MAX 16u /* stepped together: few enough that other workers get some */
-
-static kv_task *task_create(kv_store *store, kv_request *request, kv_queue *queue)
-{
-    kv_task *task = calloc(1, sizeof(*task));
-    uint64_t timeout_ms = request->timeout_ms ? request->timeout_ms : store->timeout_ms;
-
-    if (!task)
-        return NULL;
-    task->store = store;
-    task->request = request;
-    task->queue = queue;
-    task->tag = request->tag;
-    task->blocking = queue == NULL;
-    task->references = 1;
-    task->deadline_ms = kv_monotonic_ms() + timeout_ms;
-    kv_condition_init(&task->wake);
-    kv_list_init(&task->run_link);
-    kv_list_init(&task->link);
-    return task;
-}
 
 static void task_free(kv_task *task)
 {
@@ -88,37 +65,64 @@ static void make_runnable(kv_task *task)
     pthread_cond_signal(&store->work);
 }
 
-void kv_task_ready(void *executor, kv_operation *operation)
+static void task_ready(kv_owner *owner)
 {
-    kv_store *store = executor;
+    kv_task *task = KV_CONTAINER(owner, kv_task, owner);
+    kv_store *store = task->store;
 
     pthread_mutex_lock(&store->mutex);
-    make_runnable(kv_operation_owner(operation));
+    make_runnable(task);
     pthread_mutex_unlock(&store->mutex);
 }
 
-/* Locked: report a finished request; the queue has room for every request submitted to it. */
-static void queue_report(kv_queue *queue, uint64_t tag)
+static void task_answered(kv_owner *owner)
 {
-    uint64_t one = 1;
-
-    assert(queue->count < queue->capacity);
-    queue->tags[queue->count++] = tag;
-    if (queue->count == 1 && write(queue->descriptor, &one, sizeof(one)) < 0)
-        assert(errno == EAGAIN); /* the counter is full: readable anyway */
-}
-
-void kv_task_answered(void *executor, kv_operation *operation)
-{
-    kv_store *store = executor;
-    kv_task *task = kv_operation_owner(operation);
+    kv_task *task = KV_CONTAINER(owner, kv_task, owner);
+    kv_store *store = task->store;
 
     pthread_mutex_lock(&store->mutex);
     task->answered = true;
     task->request = NULL;
     if (task->queue)
-        queue_report(task->queue, task->tag);
+        kv_queue_report(task->queue, task->tag);
     pthread_mutex_unlock(&store->mutex);
+}
+
+void kv_task_ready(void *executor, kv_operation *operation)
+{
+    kv_owner *owner = kv_operation_owner(operation);
+
+    (void)executor;
+    owner->ready(owner);
+}
+
+void kv_task_answered(void *executor, kv_operation *operation)
+{
+    kv_owner *owner = kv_operation_owner(operation);
+
+    (void)executor;
+    owner->answered(owner);
+}
+
+static kv_task *task_create(kv_store *store, kv_request *request, kv_queue *queue)
+{
+    kv_task *task = calloc(1, sizeof(*task));
+    uint64_t timeout_ms = request->timeout_ms ? request->timeout_ms : store->timeout_ms;
+
+    if (!task)
+        return NULL;
+    task->owner = (kv_owner){.ready = task_ready, .answered = task_answered};
+    task->store = store;
+    task->request = request;
+    task->queue = queue;
+    task->tag = request->tag;
+    task->blocking = queue == NULL;
+    task->references = 1;
+    task->deadline_ms = kv_monotonic_ms() + timeout_ms;
+    kv_condition_init(&task->wake);
+    kv_list_init(&task->run_link);
+    kv_list_init(&task->link);
+    return task;
 }
 
 /* None begins once the store is closing, so that the last one is the last. */
@@ -137,7 +141,7 @@ static int task_begin(kv_task *task)
 
     error = kv_operation_begin(store->engine, task->request, &task->operation);
     if (error == 0)
-        kv_operation_set_owner(task->operation, task);
+        kv_operation_set_owner(task->operation, &task->owner);
     pthread_mutex_lock(&store->mutex);
     if (error == 0)
         kv_list_append(&store->tasks, &task->link);
@@ -285,41 +289,22 @@ void kv_task_expire(kv_store *store, bool all, kv_status status)
     } while (task);
 }
 
-static int queue_make_room(kv_queue *queue)
-{
-    uint32_t capacity = queue->capacity ? queue->capacity * 2 : QUEUE_CAPACITY_FIRST;
-    uint64_t *tags;
-
-    if (queue->outstanding < queue->capacity)
-        return 0;
-    tags = realloc(queue->tags, capacity * sizeof(*tags));
-    if (!tags)
-        return -ENOMEM;
-    queue->tags = tags;
-    queue->capacity = capacity;
-    return 0;
-}
-
 int kv_store_submit(kv_store *store, kv_queue *queue, kv_request *request)
 {
     kv_task *task;
-    int error;
+    int error = kv_queue_reserve(queue);
 
-    pthread_mutex_lock(&store->mutex);
-    error = queue_make_room(queue);
-    if (error == 0)
-        queue->outstanding++;
-    pthread_mutex_unlock(&store->mutex);
     if (error < 0)
         return error;
     error = task_open(store, request, queue, &task);
+    if (error < 0) {
+        kv_queue_release(queue);
+        return error;
+    }
     pthread_mutex_lock(&store->mutex);
-    if (error == 0)
-        make_runnable(task);
-    else
-        queue->outstanding--;
+    make_runnable(task);
     pthread_mutex_unlock(&store->mutex);
-    return error;
+    return 0;
 }
 
 void kv_store_cancel(kv_store *store, kv_request *request)
@@ -340,52 +325,4 @@ void kv_store_cancel(kv_store *store, kv_request *request)
         kv_operation_abort(found->operation, KV_CANCELLED);
         task_release(found);
     }
-}
-
-int kv_queue_open(kv_store *store, kv_queue **result, int *descriptor)
-{
-    kv_queue *queue = calloc(1, sizeof(*queue));
-
-    if (!queue)
-        return -ENOMEM;
-    queue->store = store;
-    queue->descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (queue->descriptor < 0) {
-        int error = -errno;
-
-        free(queue);
-        return error;
-    }
-    *descriptor = queue->descriptor;
-    *result = queue;
-    return 0;
-}
-
-int kv_queue_reap(kv_queue *queue, uint64_t *tags, uint32_t max)
-{
-    kv_store *store = queue->store;
-    uint64_t events;
-    uint32_t count;
-
-    pthread_mutex_lock(&store->mutex);
-    count = queue->count < max ? queue->count : max;
-    if (count > 0) { /* before the first request there is no array */
-        memcpy(tags, queue->tags, count * sizeof(*tags));
-        memmove(queue->tags, queue->tags + count, (queue->count - count) * sizeof(*tags));
-    }
-    queue->count -= count;
-    queue->outstanding -= count;
-    /* With some left the descriptor stays readable. */
-    if (queue->count == 0 && read(queue->descriptor, &events, sizeof(events)) < 0)
-        assert(errno == EAGAIN);
-    pthread_mutex_unlock(&store->mutex);
-    return (int)count;
-}
-
-void kv_queue_close(kv_queue *queue)
-{
-    assert(queue->outstanding == 0);
-    close(queue->descriptor);
-    free(queue->tags);
-    free(queue);
 }

@@ -66,7 +66,7 @@
 #define KV_GROUP_HEADER_SIZE 64u
 #define KV_GROUP_SIZE_MAX (4u << 20) /* of a whole group with header and padding */
 #define KV_CHECKPOINT_BLOCK_SIZE_MAX (4u << 20)
-#define KV_KEY_SIZE_MAX 1024u
+#define KV_KEY_SIZE_MAX 1152u /* a public key of 1024 bytes with the names that a node puts before it */
 #define KV_VALUE_SIZE_MAX (64u << 20)
 #define KV_PIECE_SIZE 6u         /* as stored in a record */
 #define KV_PIECE_OFFSET_BITS 46u /* extents end at or below 64 TiB */

@@ -33,7 +33,7 @@
 /* Enough for a full arena at an even hash; a segment of that depth grows without limit. */
 #define KV_INDEX_DEPTH_MAX 19u
 #define KV_INDEX_ARENA_SIZE_MAX ((uint64_t)32 << 30)
-#define KV_INDEX_KEY_SIZE_MAX 1024u
+#define KV_INDEX_KEY_SIZE_MAX 1152u
 /* The bytes of an object that a lookup reads: its expiry, and a key of usual size. */
 #define KV_INDEX_LOADED_START offsetof(kv_object, expiry_low)
 #define KV_INDEX_LOADED_END (sizeof(kv_object) + 32)

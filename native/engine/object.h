@@ -34,7 +34,7 @@ typedef struct kv_object {
     uint32_t frame; /* handle of the DRAM tier's frame, 0 when not cached */
     uint32_t queue_next; /* eviction queue of cache mode, by handle */
     uint32_t queue_previous;
-    uint32_t key_size : 11; /* 1 ... 1024 */
+    uint32_t key_size : 11; /* 1 ... KV_KEY_SIZE_MAX */
     uint32_t queue : 3;     /* which eviction queue it is on, 0 none */
     uint32_t frequency : 2; /* eviction policy */
     uint32_t reserved : 16;

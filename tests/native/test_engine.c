@@ -1,6 +1,7 @@
 /* What requests mean: sets, reads, deletes, pins, expiry, durability, lists and verification, on the
  * simulated device. */
 
+#include "engine/format.h"
 #include "engine_calls.h"
 
 static void a_value_of_any_size_comes_back(void)
@@ -46,7 +47,7 @@ static void values_and_keys_beyond_the_limits_are_refused(void)
     assert(calls_set(state, key, 2, 100) == KV_OK);
     assert(calls_holds(state, key, 2, 100));
     item.key = (uint64_t)key;
-    item.key_size = KV_KEY_SIZE_LIMIT + 1;
+    item.key_size = KV_KEY_SIZE_MAX + 1;
     assert(kv_operation_begin(state->engine, &request, &operation) == -EINVAL);
     item.key_size = 0;
     assert(kv_operation_begin(state->engine, &request, &operation) == -EINVAL);

@@ -168,7 +168,7 @@ static void hostile_fields_are_refused(void)
     }
 }
 
-static void keys_have_1_to_1024_bytes(void)
+static void keys_have_1_to_the_largest_size(void)
 {
     const uint16_t sizes[] = {0, 1, KV_KEY_SIZE_MAX, KV_KEY_SIZE_MAX + 1, UINT16_MAX};
     static uint8_t bytes[4 + UINT16_MAX];
@@ -297,7 +297,7 @@ int main(void)
     an_expiry_is_stored_as_objects_hold_it();
     truncated_records_are_refused();
     hostile_fields_are_refused();
-    keys_have_1_to_1024_bytes();
+    keys_have_1_to_the_largest_size();
     a_carried_sequence_is_not_0();
     a_value_above_64_mib_is_refused();
     a_flag_of_another_kind_is_refused();

@@ -159,7 +159,7 @@ static void *queue_client(void *argument)
     kv_queue *queue;
     int descriptor;
 
-    assert(works && kv_queue_open(self->store, &queue, &descriptor) == 0);
+    assert(works && kv_queue_open(&queue, &descriptor) == 0);
     for (uint32_t round = 0; round < ROUNDS / 2; round++)
         for (uint32_t reads = 0; reads < 2; reads++) {
             uint32_t done = 0;
@@ -191,7 +191,7 @@ static void *cancelling_client(void *argument)
     kv_queue *queue;
     int descriptor;
 
-    assert(work && kv_queue_open(self->store, &queue, &descriptor) == 0);
+    assert(work && kv_queue_open(&queue, &descriptor) == 0);
     for (uint32_t round = 0; round < ROUNDS; round++) {
         uint64_t tag;
 
@@ -281,7 +281,7 @@ static void closing_waits_for_what_is_in_flight(void)
 
     directory_make();
     store = store_open(&options);
-    assert(works && kv_queue_open(store, &queue, &descriptor) == 0);
+    assert(works && kv_queue_open(&queue, &descriptor) == 0);
     for (uint32_t k = 0; k < IN_FLIGHT; k++) {
         batch_prepare(&works[k], KV_OP_SET, k, 1);
         works[k].request.tag = k;
