@@ -38,7 +38,10 @@ typedef enum kv_status {
     KV_BUFFER_TOO_SMALL = 9,/* result_size says what is needed */
     KV_CORRUPT = 10,        /* stored bytes do not match their checksum */
     KV_IO_ERROR = 11,
-    KV_CANCELLED = 12
+    KV_CANCELLED = 12,
+    KV_OUTCOME_UNKNOWN = 13,/* a retried update of which the node knows no more: it may or may not have happened */
+    KV_WRONG_TARGET = 14,   /* on the wire only: this node does not serve the target, or not in this chain version */
+    KV_BUSY = 15            /* on the wire only: try again a little later */
 } kv_status;
 
 #define KV_ITEM_PINNED 1
@@ -173,3 +176,159 @@ typedef struct kv_store_statistics {
 void kv_store_statistics_read(kv_store *store, kv_store_statistics *statistics);
 /* Which driver and checksum code run, as JSON-free text "driver=io_uring checksum=vpclmulqdq". */
 int kv_store_describe(kv_store *store, char *text, size_t size);
+
+/* A storage node: targets on this machine, served to clients over TCP. */
+
+#define KV_NODE_SECRET_SIZE_LIMIT 1024
+#define KV_NODE_EVENT_TEXT_SIZE 232
+#define KV_NODE_LATENCY_COUNT 32
+#define KV_NODE_OPERATION_COUNT 10
+#define KV_NODE_ERROR_COUNT 16
+#define KV_NAMESPACE_SIZE_LIMIT 63
+
+typedef enum kv_reactor_driver {
+    KV_REACTOR_AUTO = 0,    /* io_uring where the system allows it and it is the faster one */
+    KV_REACTOR_URING = 1,
+    KV_REACTOR_EPOLL = 2
+} kv_reactor_driver;
+
+typedef struct kv_node_options {
+    uint64_t node;              /* its id */
+    uint32_t reactors;          /* event loops, one thread each; 0: one for each core, at most 8 */
+    uint32_t reactor_driver;
+    const uint8_t *secret;      /* shared with clients, proven by HMAC, never sent */
+    uint32_t secret_size;       /* 0: clients need none */
+    uint32_t connections_max;   /* 0: default. One more is told so and closed */
+    uint32_t requests_max;      /* in flight on one connection; 0: default */
+    uint64_t memory_max;        /* bytes of requests and replies under way, beyond the DRAM tiers; 0: default. Full: connections are read later */
+    uint64_t stall_timeout_ms;  /* a peer that neither sends the rest of a message nor takes a reply for so long is cut; 0: default */
+    uint64_t idle_timeout_ms;   /* a connection without a request for so long is closed; 0: default */
+    uint64_t hello_timeout_ms;  /* from accept to the end of hello; 0: default */
+} kv_node_options;
+
+typedef struct kv_node kv_node;
+
+/* `message` as in kv_store_open. The node serves nobody before kv_node_listen. */
+int kv_node_open(const kv_node_options *options, kv_node **node, char *message);
+/* Open a target in its directory and serve it under this number; before kv_node_listen. `workers` is ignored: reactors execute requests. */
+int kv_node_add_target(kv_node *node, uint32_t target, const kv_store_options *options, char *message);
+/* Listen at `host` (an address or a name) and `port` (0: the system chooses). Returns the port. May be called for several addresses. */
+int kv_node_listen(kv_node *node, const char *host, uint32_t port, char *message);
+/* What KV_CONTROL_ROUTING answers from now on; copied. Opaque to the core. */
+int kv_node_publish_routing(kv_node *node, const void *routing, uint64_t size);
+/* New connections must prove this secret from now on; size 0: none. Old ones go on. */
+int kv_node_set_secret(kv_node *node, const uint8_t *secret, uint32_t size);
+/* Accept nobody any more, answer what is in flight, close connections as they fall idle; returns when none is left or timeout_ms has passed (-ETIMEDOUT). */
+int kv_node_drain(kv_node *node, uint64_t timeout_ms);
+/* Cut the connections that are left, close the targets cleanly, free the node. */
+int kv_node_close(kv_node *node, uint64_t timeout_ms);
+
+typedef enum kv_node_event_kind {
+    KV_EVENT_CONNECTED = 1,
+    KV_EVENT_DISCONNECTED = 2,  /* in good order */
+    KV_EVENT_REFUSED = 3,       /* hello failed: wrong secret, unknown version, replayed proof, too many connections */
+    KV_EVENT_CUT_STALLED = 4,
+    KV_EVENT_CUT_IDLE = 5,
+    KV_EVENT_CUT_PROTOCOL = 6,  /* a message that breaks the protocol or a limit */
+    KV_EVENT_CUT_RESET = 7,     /* the connection broke in the middle of something */
+    KV_EVENT_TARGET_OFFLINE = 8,
+    KV_EVENT_KIND_COUNT = 9
+} kv_node_event_kind;
+
+typedef struct kv_node_event {
+    uint64_t time_ms;           /* unix time */
+    uint32_t kind;              /* kv_node_event_kind */
+    int32_t error;              /* errno or 0 */
+    uint64_t connection;        /* counts up from 1 */
+    char text[KV_NODE_EVENT_TEXT_SIZE]; /* "127.0.0.1:4711: the key size 2000 exceeds the limit of 1024" */
+} kv_node_event;
+
+/* Readable while there are events. When nobody takes them the oldest are dropped and counted. */
+int kv_node_event_descriptor(kv_node *node);
+int kv_node_take_events(kv_node *node, kv_node_event *events, int max);
+
+/* Counters since open, and gauges, summed over reactors. Latencies from the last byte of a request to the last byte of its reply
+ * given to the socket, by operation; bin i counts those below 1 us << i that no smaller bin counts. */
+typedef struct kv_node_statistics {
+    uint64_t connections, connections_total;
+    uint64_t requests_in_flight, request_memory, lent_memory;
+    uint64_t received_bytes, sent_bytes;
+    uint64_t requests[KV_NODE_OPERATION_COUNT];         /* by kv_operation_kind */
+    uint64_t keys[KV_NODE_OPERATION_COUNT];
+    uint64_t latency[KV_NODE_OPERATION_COUNT * KV_NODE_LATENCY_COUNT];
+    uint64_t latency_sum_ns[KV_NODE_OPERATION_COUNT];
+    uint64_t key_statuses[KV_NODE_ERROR_COUNT];         /* answered keys by kv_status */
+    uint64_t events[KV_EVENT_KIND_COUNT];               /* by kv_node_event_kind */
+    uint64_t events_dropped;
+    uint64_t updates_repeated;                          /* answered from an update channel without being applied again */
+    uint64_t controls;
+} kv_node_statistics;
+
+void kv_node_statistics_read(kv_node *node, kv_node_statistics *statistics);
+/* -ENOENT: no such target. */
+int kv_node_target_statistics(kv_node *node, uint32_t target, kv_store_statistics *statistics);
+/* "reactor=epoll reactors=2 checksum=vpclmulqdq" */
+int kv_node_describe(kv_node *node, char *text, size_t size);
+
+/* A client of storage nodes. */
+
+typedef struct kv_client_options {
+    const char *tenant;         /* NULL: "default" */
+    const char *name_space;     /* NULL: "default" */
+    const uint8_t *secret;
+    uint32_t secret_size;       /* 0: none; a node that wants one refuses */
+    const uint8_t *token;       /* sent in hello as it is */
+    uint32_t token_size;
+    uint32_t lanes;             /* threads for asynchronous batches, each with its own connections; 0: default */
+    uint32_t connections_max;   /* to one node, blocking callers included; 0: default. Beyond it callers wait */
+    uint32_t unverified;        /* 1: checksums of values that arrive are not checked */
+    uint32_t reactor_driver;    /* of the lanes */
+    uint64_t timeout_ms;        /* default deadline of a batch; 0: 30 s */
+    uint64_t connect_timeout_ms;/* of one attempt, hello included; 0: default */
+} kv_client_options;
+
+typedef struct kv_client kv_client;
+
+/* Does no I/O. -EINVAL with `message`. */
+int kv_client_open(const kv_client_options *options, kv_client **client, char *message);
+/* Where keys are. Nodes: addresses as "host:port". Slot i belongs to target slot_targets[i] on node slot_nodes[i]; slot_count is a power of two.
+ * May be called again with a newer version while batches are in flight: they go on by what they began with, and their retries by this. */
+int kv_client_route(kv_client *client, uint64_t routing_version, const char *const *nodes, uint32_t node_count,
+                    const uint32_t *slot_nodes, const uint32_t *slot_targets, uint32_t slot_count, char *message);
+int kv_client_close(kv_client *client, uint64_t timeout_ms);
+/* As kv_store_abandon. */
+void kv_client_abandon(kv_client *client);
+
+/* As kv_store_run, kv_store_submit, kv_store_cancel. A batch is cut by target, its parts travel side by side, and every key gets its own status:
+ * KV_UNAVAILABLE (no connection within the deadline, or an update whose outcome is unknown: KV_OUTCOME_UNKNOWN), KV_TIMEOUT, KV_CORRUPT (wrong checksum on arrival, after one retry). */
+int kv_client_run(kv_client *client, kv_request *request);
+int kv_client_submit(kv_client *client, kv_queue *queue, kv_request *request);
+void kv_client_cancel(kv_client *client, kv_request *request);
+
+typedef enum kv_control_kind {
+    KV_CONTROL_ROUTING = 1,     /* -> what the node published */
+    KV_CONTROL_STATISTICS = 2,  /* -> kv_node_statistics, then kv_store_statistics of `target`, little-endian u64s in their order */
+    KV_CONTROL_LIST = 3,        /* u64 cursor, u32 size, prefix -> u64 cursor, entries as of kv_store_list, keys without the namespace */
+    KV_CONTROL_VERIFY = 4,      /* u64 cursor, u64 bytes_max, u32 size -> u64 cursor, u64 objects, u64 bytes, entries */
+    KV_CONTROL_SLABS = 5,       /* -> kv_slab_row as in memory, little-endian */
+    KV_CONTROL_COMPACT = 6,     /* -> u32 slabs freed */
+    KV_CONTROL_CHECKPOINT = 7,
+    KV_CONTROL_FLUSH = 8,
+    KV_CONTROL_DESCRIBE = 9     /* -> text of kv_node_describe, a space, text of kv_store_describe */
+} kv_control_kind;
+
+#define KV_CONTROL_SIZE_LIMIT 9437184
+
+/* One control request to a target of a node, on the calling thread. `node` is "host:port". Returns bytes put into `reply`, or what the node answered as a negative errno
+ * (-EACCES, -ENODEV: the target is offline, -ENOENT: no such target, -EMSGSIZE: the reply does not fit), or -ETIMEDOUT, -ECONNREFUSED ... with `message`. */
+int64_t kv_client_control(kv_client *client, const char *node, uint32_t target, uint32_t kind, const void *body, uint32_t body_size,
+                          void *reply, uint64_t reply_size, uint64_t timeout_ms, char *message);
+
+typedef struct kv_client_statistics {
+    uint64_t connections, connects, connect_failures, reconnects;
+    uint64_t batches, parts, retries, timeouts;
+    uint64_t sent_bytes, received_bytes, corrupt_values;
+    uint64_t in_flight;
+} kv_client_statistics;
+
+void kv_client_statistics_read(kv_client *client, kv_client_statistics *statistics);

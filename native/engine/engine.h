@@ -16,6 +16,7 @@
 #include "kvcore.h"
 
 #include <stdbool.h>
+#include <sys/uio.h>
 
 typedef struct kv_engine kv_engine;
 typedef struct kv_operation kv_operation;
@@ -76,6 +77,31 @@ void kv_operation_abandon(kv_operation *operation);
 /* A word of the executor's own for each operation. */
 void kv_operation_set_owner(kv_operation *operation, void *owner);
 void *kv_operation_owner(const kv_operation *operation);
+
+/* Requests of a storage node, whose values travel between sockets and the DRAM tier.
+ *
+ * LEND: a get whose values stay where they are; request.stats is given, items have no address (value 0) but their room. An item's status, result_size and
+ * stats[i] (checksum, version) are there once kv_operation_next names it; with KV_OK and a size, its bytes are at kv_operation_lent until kv_operation_return. The
+ * value was verified when it came from the device. Not more is lent at a time than an operation may hold: return some, and `ready` is called when the others can begin.
+ * Answered when every item was named, finished when every value was returned (also after an abort).
+ *
+ * RECEIVE: a set whose values come piece by piece: request.stats[i].checksum is what the value must match, item.value is 0, value_size is its size. Steps reserve memory for items
+ * in order; kv_operation_push copies bytes there and computes the checksum on the way. A value that does not match gets KV_CORRUPT and is not set. */
+#define KV_OP_LEND 102u
+#define KV_OP_RECEIVE 103u
+
+/* LEND: an item that got its status and was not named before, in order of completion; -1: none now. Between steps, by the thread that steps. */
+int64_t kv_operation_next(kv_operation *operation);
+/* Where the value of item i is; returns the number of ranges, at most KV_LENT_RANGES_MAX. */
+#define KV_LENT_RANGES_MAX 257u
+uint32_t kv_operation_lent(const kv_operation *operation, uint32_t i, struct iovec *ranges);
+/* Once for each item that was named with KV_OK and a size. From any thread; the operation may be finished by it: then `ready` is called for a last step. */
+void kv_operation_return(kv_operation *operation, uint32_t i);
+
+/* RECEIVE: the next bytes of the value of item i; items and bytes come in order, and a value may be pushed in any number of pieces. Returns how many were taken: fewer than `size` when
+ * item i has no memory yet (`ready` is called when it has), or when the item has its status already, and then all count as taken. Between steps, by the thread that steps;
+ * call kv_operation_step after the last byte of a value. */
+uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *bytes, uint32_t size);
 
 /* Memory of the caller that values are read into straight from the device where position and size allow it. It must stay mapped until it is
  * unregistered; -EBUSY (unregister) while operations are out, -EEXIST, -ENOENT, -ENOSPC beyond KV_REGIONS_MAX. */
