@@ -11,7 +11,8 @@
  * kind, so that whoever reads on knows what to allocate before doing so. Leaves the content of
  * columns to request.h, reply.h, hello.h and control.h.
  *
- * Versions: hello messages have this head for ever, and negotiate the version of everything after them. */
+ * Versions: hello messages have this head for ever, with KV_MESSAGE_HELLO_VERSION in it, and negotiate
+ * the version that the heads of all later messages carry. */
 #ifndef KV_MESSAGE_H
 #define KV_MESSAGE_H
 
@@ -21,6 +22,8 @@
 
 #define KV_MESSAGE_HEAD_SIZE 32u
 #define KV_MESSAGE_MAGIC 0x314d564bu
+#define KV_MESSAGE_CRC_SIZE 4u
+#define KV_MESSAGE_HELLO_VERSION 1u             /* of hello messages, whatever they negotiate */
 #define KV_PROTOCOL_VERSION_MIN 1u
 #define KV_PROTOCOL_VERSION_MAX 1u
 #define KV_MESSAGE_COUNT_MAX 4096u              /* items of one message: clients cut larger batches */
@@ -56,7 +59,7 @@ void kv_message_encode(const kv_message_head *head, uint8_t bytes[KV_MESSAGE_HEA
 int kv_message_decode(const uint8_t bytes[KV_MESSAGE_HEAD_SIZE], kv_message_head *head);
 /* Put the CRC in front of columns whose other bytes are complete. */
 void kv_message_seal(uint8_t *columns, uint32_t size);
-/* -EBADMSG: the columns do not match their CRC. */
+/* -EBADMSG: the columns do not match their CRC. Without columns (size 0) there is nothing to match: 0. */
 int kv_message_verify(const uint8_t *columns, uint32_t size);
 
 #endif
