@@ -1,7 +1,7 @@
 /* The columns of a request: one batch of one operation for one target.
  *
- * Laid out in request.c byte by byte: a head, then columns over all items: key sizes (u16), value sizes (u32; SET: bytes that
- * follow as values, GET: room), checksums (u32; SET), and the keys end to end.
+ * Laid out in request.c byte by byte: a head, then columns over all items: value sizes (u32; SET: bytes that
+ * follow as values, GET: room), checksums (u32; SET), key sizes (u16), and the keys end to end.
  *
  * Guarantees: what decodes is consistent to the byte: sizes add up, keys and values are within the
  * limits, and nothing was allocated. Leaves to others: rights, routing, and what it means. */
@@ -30,10 +30,13 @@ typedef struct kv_wire_request {
     const uint8_t *keys;
 } kv_wire_request;
 
+/* Whether the operation changes something and so goes by an update channel: SET, DELETE, PIN, UNPIN. */
+bool kv_request_updates(uint32_t operation);
 /* Bytes of columns for so many items; UINT32_MAX when it exceeds the limit. */
 uint32_t kv_request_columns_size(uint32_t operation, uint32_t count, uint64_t keys_size);
 /* Write head and columns of items[indices[0 ... count)] into `columns`, sealed. `checksums` (by position in indices) for SET, else NULL. `request` gives
- * the scalar fields. Returns bytes written. */
+ * the scalar fields; those that the operation does not have are written as 0. The room of a GET is cut to KV_VALUE_SIZE_LIMIT. Sizes of keys, and of
+ * values to set, are within the limits. Returns bytes written. */
 uint32_t kv_request_encode(const kv_wire_request *request, const kv_item *items, const uint32_t *indices,
                            const uint32_t *checksums, uint8_t *columns);
 /* The CRC has been verified. -EBADMSG: inconsistent. -EMSGSIZE: a key or value size beyond the limit. -EOPNOTSUPP: unknown operation.
