@@ -47,9 +47,9 @@ kv_file kv_checkpoint_file(uint64_t generation)
 bool kv_checkpoint_due(const kv_engine *engine)
 {
     uint64_t size = engine->journal.offset;
+    bool large = size >= engine->options.journal_size_max && size >= engine->checkpoint_size;
 
-    return !engine->offline && !engine->checkpointing && size >= engine->options.journal_size_max &&
-           size >= engine->checkpoint_size;
+    return !engine->offline && !engine->checkpointing && (large || engine->journal.full_ms != 0);
 }
 
 int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
@@ -64,6 +64,21 @@ int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t 
     int result = engine->device->operations->file_reserve(engine->device, file, KV_PAGE_SIZE);
 
     return result < 0 ? result : kv_engine_write_header(engine, file, 0, &header);
+}
+
+/* By a good piece, or where there is no room for that by what is needed. */
+static int checkpoint_grow(checkpoint *state, uint64_t size)
+{
+    kv_device *device = state->engine->device;
+    kv_file file = kv_checkpoint_file(state->generation);
+    int result = device->operations->file_reserve(device, file, size + CHECKPOINT_GROW_STEP);
+
+    state->reserved_size = size + CHECKPOINT_GROW_STEP;
+    if (result == -ENOSPC) {
+        state->reserved_size = size;
+        result = device->operations->file_reserve(device, file, size);
+    }
+    return result;
 }
 
 static int block_write(checkpoint *state)
@@ -83,10 +98,8 @@ static int block_write(checkpoint *state)
     if (state->fill_count == 0)
         return 0;
     io.size = (uint32_t)kv_block_seal(&block, state->buffer);
-    if (state->offset + io.size > state->reserved_size) {
-        state->reserved_size = state->offset + io.size + CHECKPOINT_GROW_STEP;
-        result = device->operations->file_reserve(device, io.file, state->reserved_size);
-    }
+    if (state->offset + io.size > state->reserved_size)
+        result = checkpoint_grow(state, state->offset + io.size);
     if (result == 0)
         result = kv_device_run(device, &io);
     state->offset += io.size;

@@ -42,6 +42,9 @@
 #define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
 #define KV_HOLDERS_MAX 60000u              /* of one object, by reads: below what its field holds */
 #define KV_STAGE_SIZE (1u << 20)           /* a set writes what it has staged each time it is so much */
+#define KV_JOURNAL_SHARE_SETS 4u           /* 1/4 of a step of the journal's file is kept for what has begun */
+#define KV_JOURNAL_SHARE_DELETES 16u       /* deletes go on longer: they make room */
+#define KV_JOURNAL_STAGED_SIZE 512u        /* and so much for each value that is staged */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -169,6 +172,7 @@ typedef struct kv_journal {
     uint64_t generation;
     uint64_t offset;
     uint64_t reserved_size; /* of the current file */
+    uint64_t full_ms;       /* when the file system last refused to let it grow; 0: it did not */
     uint32_t groups_held;   /* written since the last flush began */
     uint64_t bytes_unflushed;
     uint32_t files_unflushed;
@@ -407,6 +411,9 @@ bool kv_space_evict_one(kv_engine *engine);
 int kv_journal_open(kv_engine *engine);
 void kv_journal_close(kv_engine *engine);
 /* Append a record: its sequence, or 0 when the buffer is full (wait for a group to be written). */
+/* Locked: whether the journal's file has room for what is under way and `margin` bytes more, growing it where it can; without this nothing new begins,
+ * so that a full file system is an answer and not the end of the target. A checkpoint, which empties the journal, is then due. */
+bool kv_journal_has_space(kv_engine *engine, uint64_t margin, uint64_t now_ms);
 uint64_t kv_journal_append(kv_engine *engine, const kv_record *record);
 bool kv_journal_has_room(const kv_engine *engine, size_t size);
 /* Begin writing what was appended, and flushing what is waited for. */

@@ -70,6 +70,11 @@ static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_
         kv_operation_finish(operation, i, KV_DENIED);
         return true;
     }
+    if (object && changes &&
+        !kv_journal_has_space(engine, engine->options.journal_step / KV_JOURNAL_SHARE_DELETES, now_ms)) {
+        kv_operation_finish(operation, i, KV_NO_SPACE);
+        return true;
+    }
     if (object && changes && !key_change(operation, object, hash))
         return false;
     if (object && !changes)

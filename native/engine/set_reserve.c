@@ -234,6 +234,14 @@ static uint32_t run_count(kv_operation *operation, uint32_t i, uint32_t *size)
     return count;
 }
 
+static bool journal_has_space(kv_engine *engine, uint64_t now_ms)
+{
+    uint64_t staged = (uint64_t)engine->space.staged_count * KV_JOURNAL_STAGED_SIZE;
+
+    return kv_journal_has_space(engine, engine->options.journal_step / KV_JOURNAL_SHARE_SETS + staged,
+                                now_ms);
+}
+
 /* Reserve for the item (and, packed, for those after it). The number of items begun, or -EBUSY: wait for
  * memory, -EAGAIN: wait for space. */
 static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
@@ -244,6 +252,10 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
 
     if (set_refuse(operation, i, now_ms))
         return 1;
+    if (!journal_has_space(operation->engine, now_ms)) {
+        kv_set_close(operation, &operation->works[i], KV_NO_SPACE);
+        return 1;
+    }
     count = run_count(operation, i, &size);
     if (count > 0)
         result = run_reserve(operation, i, count, size, now_ms);

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_a_file_system_in_memory(driver: str) -> None:
             check_holds(store, stored)
 
 
-def test_a_journal_without_room_to_grow_loses_nothing(mounted: Path) -> None:
+def test_a_journal_without_room_to_grow_refuses_and_goes_on(mounted: Path) -> None:
     keys = [b"%d" % i for i in range(1000)]
     latest: list[bytes] = []
     with kvstore.connect_sync(url_of(mounted)) as store:
@@ -199,10 +200,15 @@ def test_a_journal_without_room_to_grow_loses_nothing(mounted: Path) -> None:
             values = [b"%d" % turn * 30] * len(keys)
             statuses = store.batch_set(keys, values)
             if set(statuses) != {SetStatus.OK}:
-                assert set(statuses) <= {SetStatus.OK, SetStatus.NO_SPACE, SetStatus.UNAVAILABLE}
+                assert set(statuses) <= {SetStatus.OK, SetStatus.NO_SPACE}
                 break
             latest = values
-    (mounted / "theirs").unlink()
+        assert SetStatus.NO_SPACE in statuses
+        assert 0 == store.stats().offline
+        (mounted / "theirs").unlink()
+        deadline = time.monotonic() + 10
+        while SetStatus.OK != store.batch_set([b"another"], [b"value"])[0]:
+            assert time.monotonic() < deadline
 
     with kvstore.connect_sync(url_of(mounted)) as store:
         for value, before, after in zip(store.batch_get(keys), latest, values, strict=True):

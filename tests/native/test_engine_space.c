@@ -324,22 +324,55 @@ static void a_full_file_system_answers_no_space(void)
     world_destroy(state);
 }
 
-/* The journal cannot grow, and the updates in it are promised to nobody: the store goes offline, and loses
- * nothing that it answered. */
-static void a_journal_that_cannot_grow_takes_the_store_offline(void)
+/* The file system is full of other things: sets are refused before anything begins, deletes for longer
+ * not, and the store serves on. */
+static void a_journal_that_cannot_grow_refuses_sets_first(void)
 {
     world *state = calls_create(&small_options);
     uint32_t count = 0;
+    uint32_t deleted = 0;
 
     kv_sim_set_space(state->sim, 1);
     while (calls_set(state, name(count), count, 100) == KV_OK)
         count++;
-    assert(calls_statistics(state).offline == ENOSPC);
-    kv_sim_set_space(state->sim, 256u << 20);
-    calls_reopen(state, CALLS_KILL);
-    for (uint32_t i = 0; i < count; i++)
+    assert(count > 0 && calls_set(state, "more", 1, 100) == KV_NO_SPACE);
+    assert(calls_key(state, KV_OP_DELETE, name(0)) == KV_OK);
+    while (calls_key(state, KV_OP_DELETE, name(++deleted)) == KV_OK)
+        assert(deleted + 1 < count);
+    assert(calls_key(state, KV_OP_DELETE, name(deleted)) == KV_NO_SPACE);
+    assert(calls_statistics(state).offline == 0);
+    for (uint32_t i = deleted; i < count; i++)
         assert(calls_holds(state, name(i), i, 100));
-    assert(calls_set(state, name(count), count, 100) == KV_OK);
+
+    kv_sim_set_space(state->sim, 256u << 20);
+    state->now_ms += 1000;
+    assert(calls_set(state, "more", 1, 100) == KV_OK);
+    calls_reopen(state, CALLS_KILL);
+    for (uint32_t i = deleted; i < count; i++)
+        assert(calls_holds(state, name(i), i, 100));
+    assert(calls_key(state, KV_OP_EXISTS, name(deleted - 1)) == KV_NOT_FOUND);
+    assert(calls_holds(state, "more", 1, 100));
+    world_destroy(state);
+}
+
+/* With room for checkpoints, which empty the journal, a full file system is not even noticed. */
+static void a_checkpoint_empties_a_journal_that_cannot_grow(void)
+{
+    world *state = calls_create(&small_options);
+    uint32_t refused = 0;
+
+    assert(calls_set(state, "k", 1, 100) == KV_OK);
+    for (int i = 0; i < 2; i++)
+        assert(kv_engine_checkpoint(state->engine) == 0);
+    kv_sim_set_space(state->sim, 1);
+    for (uint32_t i = 0; i < 200; i++)
+        if (calls_set(state, "k", i, 100) == KV_NO_SPACE) {
+            refused++;
+            maintain(state);
+            assert(calls_set(state, "k", i, 100) == KV_OK);
+        }
+    assert(refused > 2 && calls_statistics(state).offline == 0);
+    assert(calls_holds(state, "k", 199, 100));
     world_destroy(state);
 }
 
@@ -383,7 +416,8 @@ int main(void)
     a_full_journal_buffer_makes_updates_wait();
     the_space_may_be_asked_larger_or_smaller_at_the_next_open();
     a_full_file_system_answers_no_space();
-    a_journal_that_cannot_grow_takes_the_store_offline();
+    a_journal_that_cannot_grow_refuses_sets_first();
+    a_checkpoint_empties_a_journal_that_cannot_grow();
     a_device_too_small_for_the_store_says_so();
     a_checkpoint_without_room_is_tried_again();
     return 0;
