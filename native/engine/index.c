@@ -165,16 +165,16 @@ void kv_index_prefetch(const kv_index *index, uint64_t hash)
     __builtin_prefetch(&entry->segment->slots[home_of(entry, fragment)]);
 }
 
-void kv_index_prefetch_object(const kv_index *index, uint64_t hash)
+bool kv_index_prefetch_object(const kv_index *index, uint64_t hash)
 {
     uint64_t slot = *seek(index, fragment_of(hash));
+    const char *object = object_of(index, slot);
 
-    if (kv_index_segment_matches(slot, fragment_of(hash))) {
-        const char *object = object_of(index, slot);
-
-        __builtin_prefetch(object + KV_INDEX_LOADED_START);
-        __builtin_prefetch(object + KV_INDEX_LOADED_END - 1);
-    }
+    if (!kv_index_segment_matches(slot, fragment_of(hash)))
+        return false;
+    __builtin_prefetch(object + KV_INDEX_LOADED_START);
+    __builtin_prefetch(object + KV_INDEX_LOADED_END - 1);
+    return true;
 }
 
 kv_object *kv_index_find(const kv_index *index, uint64_t hash, const void *key, size_t key_size)
