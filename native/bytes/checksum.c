@@ -135,7 +135,8 @@ static uint32_t copy_streaming(const kv_checksum_code *code, uint32_t sum, uint8
     size_t head_size = (0 - (uintptr_t)target) & (KV_CHECKSUM_LINE_SIZE - 1);
 
     assert(size >= KV_CHECKSUM_STREAM_SIZE);
-    sum = code->copy(sum, target, source, head_size);
+    if (head_size > 0)
+        sum = code->copy(sum, target, source, head_size);
     return code->stream(sum, target + head_size, source + head_size, size - head_size, next);
 }
 

@@ -233,8 +233,8 @@ static void frames_ahead(kv_operation *operation, uint32_t i, uint32_t end)
 
         if (object && object->frame) {
             frames[count] = kv_tier_at(&engine->tier, object->frame);
-            __builtin_prefetch(frames[count]);
-            __builtin_prefetch((const char *)frames[count] + 64);
+            __builtin_prefetch(&frames[count]->self, 1);
+            __builtin_prefetch(frames[count]->pieces);
             count++;
         }
     }
