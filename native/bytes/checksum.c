@@ -19,6 +19,7 @@
  * little enough to be in the first-level cache still. */
 #define SLICES 8
 #define COPY_TILE_SIZE 8192
+#define COPY_AHEAD_SIZE 1024
 
 /* slices[n][byte] is the checksum of that byte followed by n zero bytes. */
 static uint32_t slices[SLICES][256];
@@ -119,15 +120,24 @@ static uint32_t copy_by_tiles(const kv_checksum_code *code, uint32_t sum, uint8_
     return sum;
 }
 
+/* Where the copy does not ask for the next source on its way: the first lines, from where the
+ * processor goes on by itself. */
+static void prefetch_start(const uint8_t *next, size_t size)
+{
+    for (size_t at = 0; at < size && at < COPY_AHEAD_SIZE; at += KV_CHECKSUM_LINE_SIZE)
+        __builtin_prefetch(next + at);
+}
+
 /* Plain stores up to the first whole line of the target, streaming stores from there. */
 static uint32_t copy_streaming(const kv_checksum_code *code, uint32_t sum, uint8_t *target,
-                               const uint8_t *source, size_t size)
+                               const uint8_t *source, size_t size, const uint8_t *next)
 {
     size_t head_size = (0 - (uintptr_t)target) & (KV_CHECKSUM_LINE_SIZE - 1);
 
     assert(size >= KV_CHECKSUM_STREAM_SIZE);
-    sum = code->copy(sum, target, source, head_size);
-    return code->stream(sum, target + head_size, source + head_size, size - head_size);
+    if (head_size > 0)
+        sum = code->copy(sum, target, source, head_size);
+    return code->stream(sum, target + head_size, source + head_size, size - head_size, next);
 }
 
 uint32_t kv_checksum_with(const kv_checksum_code *code, uint32_t seed, const void *data,
@@ -138,18 +148,20 @@ uint32_t kv_checksum_with(const kv_checksum_code *code, uint32_t seed, const voi
 }
 
 uint32_t kv_checksum_copy_with(const kv_checksum_code *code, uint32_t seed, void *target,
-                               const void *source, size_t size)
+                               const void *source, size_t size, const void *next)
 {
     if (size == 0)
         return seed;
 
     assert((uintptr_t)target + size <= (uintptr_t)source ||
            (uintptr_t)source + size <= (uintptr_t)target);
+    if (next != NULL && (code->stream == NULL || size < KV_CHECKSUM_STREAM_SIZE))
+        prefetch_start(next, size);
     if (code->copy == NULL)
         return ~copy_by_tiles(code, ~seed, target, source, size);
     if (size < KV_CHECKSUM_STREAM_SIZE)
         return ~code->copy(~seed, target, source, size);
-    return ~copy_streaming(code, ~seed, target, source, size);
+    return ~copy_streaming(code, ~seed, target, source, size, next);
 }
 
 uint32_t kv_checksum(uint32_t seed, const void *data, size_t size)
@@ -159,7 +171,13 @@ uint32_t kv_checksum(uint32_t seed, const void *data, size_t size)
 
 uint32_t kv_checksum_copy(uint32_t seed, void *target, const void *source, size_t size)
 {
-    return kv_checksum_copy_with(chosen(), seed, target, source, size);
+    return kv_checksum_copy_with(chosen(), seed, target, source, size, NULL);
+}
+
+uint32_t kv_checksum_copy_ahead(uint32_t seed, void *target, const void *source, size_t size,
+                                const void *next)
+{
+    return kv_checksum_copy_with(chosen(), seed, target, source, size, next);
 }
 
 const char *kv_checksum_kind(void)

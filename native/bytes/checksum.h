@@ -10,6 +10,11 @@
  * Reads every source byte once; large copies use streaming stores. */
 uint32_t kv_checksum_copy(uint32_t seed, void *target, const void *source, size_t size);
 
+/* The same before a copy of as many bytes from `next` (NULL: none): they come from memory meanwhile,
+ * which matters where sources are too short for the processor to foresee. */
+uint32_t kv_checksum_copy_ahead(uint32_t seed, void *target, const void *source, size_t size,
+                                const void *next);
+
 /* Name of the implementation that run-time dispatch chose, e.g. "vpclmulqdq". */
 const char *kv_checksum_kind(void);
 

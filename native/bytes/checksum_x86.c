@@ -147,6 +147,30 @@ INLINE void prefetch_step(const uint8_t *data, size_t offset, size_t step_size, 
     }
 }
 
+/* What a copy asks for while it goes on: of what comes next, or of its own source some way ahead. */
+typedef struct lookahead {
+    const uint8_t *data;
+    size_t last;
+} lookahead;
+
+INLINE lookahead look_ahead(const uint8_t *source, size_t size, const uint8_t *next)
+{
+    if (next != NULL)
+        return (lookahead){.data = next, .last = size - 1};
+    if (size <= PREFETCH_DISTANCE)
+        return (lookahead){.data = source, .last = size - 1};
+    return (lookahead){.data = source + PREFETCH_DISTANCE, .last = size - PREFETCH_DISTANCE - 1};
+}
+
+INLINE void prefetch_ahead(lookahead ahead, size_t offset, size_t step_size)
+{
+    for (size_t line = 0; line < step_size; line += LINE_SIZE) {
+        size_t at = offset + line;
+
+        prefetch(ahead.data + (at < ahead.last ? at : ahead.last));
+    }
+}
+
 /* 256-bit vectors: four of them, 128 bytes, are one step, so that multiplications overlap. */
 
 typedef struct step_256 {
@@ -285,17 +309,19 @@ TARGET_256 static uint32_t copy_256(uint32_t sum, uint8_t *target, const uint8_t
 }
 
 TARGET_256 static uint32_t stream_copy_256(uint32_t sum, uint8_t *target, const uint8_t *source,
-                                           size_t size)
+                                           size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
     assert(size >= STEP_256_SIZE);
 
+    lookahead ahead = look_ahead(source, size, next);
     size_t offset = STEP_256_SIZE;
     step_256 step = load_256(source);
     step_256 whole = begin_256(sum, step);
     stream_256(target, step);
+    prefetch_ahead(ahead, 0, STEP_256_SIZE);
     for (; offset + STEP_256_SIZE <= size; offset += STEP_256_SIZE) {
-        prefetch_step(source, offset, STEP_256_SIZE, size);
+        prefetch_ahead(ahead, offset, STEP_256_SIZE);
         step = load_256(source + offset);
         stream_256(target + offset, step);
         whole = fold_256(whole, step);
@@ -420,17 +446,19 @@ TARGET_512 static uint32_t copy_512(uint32_t sum, uint8_t *target, const uint8_t
 }
 
 TARGET_512 static uint32_t stream_copy_512(uint32_t sum, uint8_t *target, const uint8_t *source,
-                                           size_t size)
+                                           size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
     assert(size >= STEP_512_SIZE);
 
+    lookahead ahead = look_ahead(source, size, next);
     size_t offset = STEP_512_SIZE;
     step_512 step = load_512(source);
     step_512 whole = begin_512(sum, step);
     stream_512(target, step);
+    prefetch_ahead(ahead, 0, STEP_512_SIZE);
     for (; offset + STEP_512_SIZE <= size; offset += STEP_512_SIZE) {
-        prefetch_step(source, offset, STEP_512_SIZE, size);
+        prefetch_ahead(ahead, offset, STEP_512_SIZE);
         step = load_512(source + offset);
         stream_512(target + offset, step);
         whole = fold_512(whole, step);

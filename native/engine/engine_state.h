@@ -22,6 +22,7 @@
 #include "engine/slab.h"
 
 #include <pthread.h>
+#include <stddef.h>
 
 #define KV_SLABS_START (1u << 20)          /* offset of slab 0 in its file */
 #define KV_SLAB_SIZE_MIN (64u << 10)
@@ -62,21 +63,22 @@ typedef struct kv_work kv_work;
 
 typedef enum kv_frame_state { KV_FRAME_EMPTY = 0, KV_FRAME_FILLING = 1, KV_FRAME_FILLED = 2, KV_FRAME_FAILED = 3 } kv_frame_state;
 
-/* A value in the DRAM tier. Memory pieces follow, each an offset in units of KV_SLAB_UNIT. */
+/* A value in the DRAM tier. Memory pieces follow, each an offset in units of KV_SLAB_UNIT. What a hit
+ * reads lies together at the end, so that it is loaded at once. */
 typedef struct kv_frame {
     kv_list waiters;   /* works that wait for the fill */
     uint64_t hash;     /* of the key */
+    uint32_t source;   /* handle of the object whose extents fill it, held meanwhile; 0: none */
+    uint32_t fills;    /* device reads still out */
     uint32_t self;     /* its own handle */
     uint32_t object;   /* handle of the object it caches, 0: detached, freed with its last holder */
+    uint32_t queue_next;
+    uint32_t queue_previous;
     uint32_t size;     /* bytes of the value */
     uint32_t span;     /* bytes reserved, >= skip + size */
     uint32_t skip;     /* where the value begins: a packed value is read with the pages around it */
-    uint32_t source;   /* handle of the object whose extents fill it, held meanwhile; 0: none */
     uint32_t holders;
-    uint32_t fills;    /* device reads still out */
     int32_t error;
-    uint32_t queue_next;
-    uint32_t queue_previous;
     uint8_t queue;
     uint8_t frequency;
     uint8_t state;     /* kv_frame_state */
@@ -86,6 +88,10 @@ typedef struct kv_frame {
     uint16_t piece_count;
     uint32_t pieces[];
 } kv_frame;
+
+_Static_assert(offsetof(kv_frame, queue_next) % 8 == 0 &&
+                   offsetof(kv_frame, queue_previous) == offsetof(kv_frame, queue_next) + 4,
+               "both neighbours are in one line of the processor's cache");
 
 /* Memory that a caller registered, ordered by address. */
 typedef struct kv_caller_region {

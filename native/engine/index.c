@@ -34,9 +34,8 @@
 #define KV_INDEX_DEPTH_MAX 19u
 #define KV_INDEX_ARENA_SIZE_MAX ((uint64_t)32 << 30)
 #define KV_INDEX_KEY_SIZE_MAX 1152u
-/* The bytes of an object that a lookup reads: its expiry, and a key of usual size. */
-#define KV_INDEX_LOADED_START offsetof(kv_object, expiry_low)
-#define KV_INDEX_LOADED_END (sizeof(kv_object) + 32)
+/* The bytes of an object that are read when it is looked up: all fields, and a key of usual size. */
+#define KV_INDEX_LOADED_SIZE (sizeof(kv_object) + 32)
 
 _Static_assert(sizeof(kv_object) + KV_INDEX_KEY_SIZE_MAX <= KV_ARENA_RECORD_SIZE_MAX,
                "any object is one record");
@@ -165,16 +164,16 @@ void kv_index_prefetch(const kv_index *index, uint64_t hash)
     __builtin_prefetch(&entry->segment->slots[home_of(entry, fragment)]);
 }
 
-void kv_index_prefetch_object(const kv_index *index, uint64_t hash)
+bool kv_index_prefetch_object(const kv_index *index, uint64_t hash)
 {
     uint64_t slot = *seek(index, fragment_of(hash));
+    const char *object = object_of(index, slot);
 
-    if (kv_index_segment_matches(slot, fragment_of(hash))) {
-        const char *object = object_of(index, slot);
-
-        __builtin_prefetch(object + KV_INDEX_LOADED_START);
-        __builtin_prefetch(object + KV_INDEX_LOADED_END - 1);
-    }
+    if (!kv_index_segment_matches(slot, fragment_of(hash)))
+        return false;
+    __builtin_prefetch(object);
+    __builtin_prefetch(object + KV_INDEX_LOADED_SIZE - 1);
+    return true;
 }
 
 kv_object *kv_index_find(const kv_index *index, uint64_t hash, const void *key, size_t key_size)

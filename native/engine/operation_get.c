@@ -18,7 +18,6 @@
 
 #define GET_PREFETCH_COUNT 32u
 #define COPY_AHEAD_VALUE_MAX (16u << 10)
-#define COPY_AHEAD_SIZE 1024u
 #define GET_BEGIN_COUNT_MAX 256u /* items begun under one hold of the lock */
 
 static void work_release(kv_operation *operation, kv_work *work)
@@ -234,8 +233,8 @@ static void frames_ahead(kv_operation *operation, uint32_t i, uint32_t end)
 
         if (object && object->frame) {
             frames[count] = kv_tier_at(&engine->tier, object->frame);
-            __builtin_prefetch(frames[count]);
-            __builtin_prefetch((const char *)frames[count] + 64);
+            __builtin_prefetch(&frames[count]->self, 1);
+            __builtin_prefetch(frames[count]->pieces);
             count++;
         }
     }
@@ -316,8 +315,18 @@ static bool get_begin_more(kv_operation *operation)
     return progress;
 }
 
-/* Copy a filled frame to the caller (and a packed value to its small frame) and verify it. Not locked. */
-static bool copy_out(const kv_operation *operation, const kv_work *work)
+/* Where the copy of a small value will begin: it is asked for while the one before is copied. */
+static const uint8_t *source_ahead(const kv_operation *operation, const kv_work *work)
+{
+    uint32_t size;
+
+    if (!work->frame || work->size > COPY_AHEAD_VALUE_MAX)
+        return NULL;
+    return kv_frame_range(&operation->engine->tier, work->frame, work->frame->skip, &size);
+}
+
+/* Copy a filled frame to the caller and verify it; `next` is copied after it. Not locked. */
+static bool copy_out(const kv_operation *operation, const kv_work *work, const uint8_t *next)
 {
     const kv_tier *tier = &operation->engine->tier;
     uint32_t i = (uint32_t)(work - operation->works);
@@ -333,24 +342,11 @@ static bool copy_out(const kv_operation *operation, const kv_work *work)
 
         if (size > work->size - position)
             size = work->size - position;
-        checksum = target ? kv_checksum_copy(checksum, target + position, source, size)
+        checksum = target ? kv_checksum_copy_ahead(checksum, target + position, source, size, next)
                           : kv_checksum(checksum, source, size);
         position += size;
     }
     return checksum == work->checksum;
-}
-
-/* Small values: the next one's first lines come while this one is copied. */
-static void copy_ahead(const kv_operation *operation, const kv_work *work)
-{
-    uint32_t size;
-    const uint8_t *source;
-
-    if (!work->frame || work->size > COPY_AHEAD_VALUE_MAX)
-        return;
-    source = kv_frame_range(&operation->engine->tier, work->frame, work->frame->skip, &size);
-    for (uint32_t at = 0; at < COPY_AHEAD_SIZE && at < size; at += 64)
-        __builtin_prefetch(source + at);
 }
 
 static void fill_small_frame(const kv_operation *operation, const kv_work *work)
@@ -468,10 +464,11 @@ bool kv_get_step(kv_operation *operation)
         return progress;
     for (kv_list *link = works.next; link != &works; link = link->next) {
         kv_work *work = KV_CONTAINER(link, kv_work, link);
+        const uint8_t *next = NULL;
 
-        if (link->next != &works)
-            copy_ahead(operation, KV_CONTAINER(link->next, kv_work, link));
-        work->intact = !work->error && copy_out(operation, work);
+        if (link->next != &works && work->size <= COPY_AHEAD_VALUE_MAX)
+            next = source_ahead(operation, KV_CONTAINER(link->next, kv_work, link));
+        work->intact = !work->error && copy_out(operation, work, next);
         if (work->staging)
             fill_small_frame(operation, work);
     }

@@ -9,7 +9,16 @@
 #include <errno.h>
 
 #define KEYS_PER_LOCK 256u   /* keys handled under one hold of the lock */
-#define KEYS_PREFETCH_COUNT 32u
+#define KEYS_AHEAD 16u       /* between the steps of a look-up: hash, slot, object */
+#define KEYS_WINDOW (4 * KEYS_AHEAD)
+
+/* What is known of the keys around the one looked up now, by position modulo KEYS_WINDOW. */
+typedef struct keys_window {
+    uint64_t hashes[KEYS_WINDOW];
+    bool possible[KEYS_WINDOW]; /* the index may hold the key; while nothing is linked, false is certain */
+} keys_window;
+
+_Static_assert(KEYS_WINDOW >= 2 * KEYS_AHEAD + 1, "the key of a step and all keys ahead of it");
 
 static void note_sequence(kv_operation *operation, uint64_t sequence)
 {
@@ -17,13 +26,23 @@ static void note_sequence(kv_operation *operation, uint64_t sequence)
         operation->seen_sequence = sequence;
 }
 
-static kv_object *find(kv_operation *operation, const kv_item *item, uint64_t hash, uint64_t now_ms)
+static bool changes_keys(const kv_operation *operation)
+{
+    return operation->kind == KV_OP_DELETE || operation->kind == KV_OP_PIN ||
+           operation->kind == KV_OP_UNPIN;
+}
+
+static kv_object *find(kv_operation *operation, uint32_t i, const keys_window *window, uint64_t now_ms)
 {
     kv_engine *engine = operation->engine;
-    kv_object *object = kv_index_find(engine->index, hash, (const void *)item->key, item->key_size);
+    const kv_item *item = &operation->request->items[i];
+    kv_object *object = NULL;
     /* A reader may see an evicted key again after a crash; who deletes it may not. */
     uint64_t absent = operation->kind == KV_OP_DELETE ? engine->removal_sequence : engine->delete_sequence;
 
+    if (window->possible[i % KEYS_WINDOW])
+        object = kv_index_find(engine->index, window->hashes[i % KEYS_WINDOW], (const void *)item->key,
+                               item->key_size);
     if (object && kv_object_expired(object, now_ms))
         object = NULL;
     note_sequence(operation, object ? kv_object_sequence(object) : absent);
@@ -56,13 +75,12 @@ static bool key_change(kv_operation *operation, kv_object *object, uint64_t hash
 }
 
 /* Locked. False: stop here for now. */
-static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_t now_ms)
+static bool key_step(kv_operation *operation, uint32_t i, const keys_window *window, uint64_t now_ms)
 {
     kv_engine *engine = operation->engine;
     kv_item *item = &operation->request->items[i];
-    kv_object *object = find(operation, item, hash, now_ms);
-    bool changes = operation->kind == KV_OP_DELETE || operation->kind == KV_OP_PIN ||
-                   operation->kind == KV_OP_UNPIN;
+    kv_object *object = find(operation, i, window, now_ms);
+    bool changes = changes_keys(operation);
 
     item->result_size = 0;
     engine->statistics.exists += operation->kind == KV_OP_EXISTS;
@@ -75,7 +93,7 @@ static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_
         kv_operation_finish(operation, i, KV_NO_SPACE);
         return true;
     }
-    if (object && changes && !key_change(operation, object, hash))
+    if (object && changes && !key_change(operation, object, window->hashes[i % KEYS_WINDOW]))
         return false;
     if (object && !changes)
         item->result_size = object->size;
@@ -92,47 +110,40 @@ static bool key_step(kv_operation *operation, uint32_t i, uint64_t hash, uint64_
     return true;
 }
 
-static void keys_prefetch(const kv_operation *operation, uint32_t begin, uint32_t end, uint64_t *hashes)
+static void key_hash(const kv_operation *operation, uint32_t i, keys_window *window)
 {
-    const kv_index *index = operation->engine->index;
+    const kv_item *item = &operation->request->items[i];
+    uint64_t hash = kv_index_hash(operation->engine->index, (const void *)item->key, item->key_size);
 
-    for (uint32_t i = begin; i < end; i++) {
-        const kv_item *item = &operation->request->items[i];
-
-        hashes[i - begin] = kv_index_hash(index, (const void *)item->key, item->key_size);
-        kv_index_prefetch(index, hashes[i - begin]);
-    }
-    for (uint32_t i = begin; i < end; i++)
-        kv_index_prefetch_object(index, hashes[i - begin]);
+    window->hashes[i % KEYS_WINDOW] = hash;
+    kv_index_prefetch(operation->engine->index, hash);
 }
 
-/* Locked: a run of keys. True when it got through all of them. */
-static bool keys_run(kv_operation *operation, uint32_t begin, uint32_t end, uint64_t now_ms)
+static void key_seek(const kv_operation *operation, uint32_t i, keys_window *window)
 {
-    uint64_t hashes[KEYS_PREFETCH_COUNT];
-
-    keys_prefetch(operation, begin, end, hashes);
-    for (uint32_t i = begin; i < end; i++) {
-        if (!key_step(operation, i, hashes[i - begin], now_ms))
-            return false;
-        operation->next = i + 1;
-    }
-    return true;
+    window->possible[i % KEYS_WINDOW] = kv_index_prefetch_object(operation->engine->index,
+                                                                 window->hashes[i % KEYS_WINDOW]);
 }
 
-/* Locked. False: no room in the journal. */
+/* Locked. Each key is hashed, then sought, then looked up, some keys apart, so that what they load comes side by side. False: no room
+ * in the journal. */
 static bool keys_advance(kv_operation *operation)
 {
     uint64_t now_ms = kv_engine_now(operation->engine);
-    uint32_t limit = operation->next + KEYS_PER_LOCK;
+    uint32_t begin = operation->next;
+    uint32_t count = operation->count - begin < KEYS_PER_LOCK ? operation->count - begin : KEYS_PER_LOCK;
+    keys_window window;
 
-    while (operation->next < operation->count && operation->next < limit) {
-        uint32_t end = operation->next + KEYS_PREFETCH_COUNT;
-
-        if (end > operation->count)
-            end = operation->count;
-        if (!keys_run(operation, operation->next, end, now_ms))
+    for (uint32_t step = 0; step < count + 2 * KEYS_AHEAD; step++) {
+        if (step < count)
+            key_hash(operation, begin + step, &window);
+        if (step >= KEYS_AHEAD && step < count + KEYS_AHEAD)
+            key_seek(operation, begin + step - KEYS_AHEAD, &window);
+        if (step < 2 * KEYS_AHEAD)
+            continue;
+        if (!key_step(operation, operation->next, &window, now_ms))
             return operation->next == operation->count;
+        operation->next++;
     }
     return true;
 }

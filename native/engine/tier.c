@@ -273,6 +273,10 @@ uint8_t *kv_frame_range(const kv_tier *tier, const kv_frame *frame, uint32_t pos
     uint32_t begin = 0;
 
     assert(position < frame->span);
+    if (frame->piece_count == 1) { /* most of them: without a look at the slab */
+        *size = frame->span - position;
+        return tier->memory + (uint64_t)frame->pieces[0] * KV_SLAB_UNIT + position;
+    }
     for (uint32_t i = 0; i < frame->piece_count; i++) {
         kv_extent extent;
 

@@ -90,12 +90,13 @@ static PyObject *tuple_of(PyObject *iterable, const char *name)
 
 static int key_of(kv_item *item, PyObject *key, Py_ssize_t index)
 {
+    char *writable;
     const char *bytes;
     Py_ssize_t size;
 
-    if (PyBytes_Check(key)) {
-        bytes = PyBytes_AsString(key);
-        size = PyBytes_Size(key);
+    if (Py_TYPE(key) == &PyBytes_Type || PyBytes_Check(key)) { /* most of the time without a call */
+        (void)PyBytes_AsStringAndSize(key, &writable, &size);  /* fails on other types only */
+        bytes = writable;
     } else if (PyUnicode_Check(key)) {
         bytes = PyUnicode_AsUTF8AndSize(key, &size); /* kept by the str for as long as it lives */
         if (bytes == NULL) {

@@ -50,7 +50,7 @@ PyObject *columns_sizes(PyObject *object, PyObject *unused)
 
 static PyObject *read_succeeded(const columns *self, Py_ssize_t index)
 {
-    return PyBool_FromLong(self->items[index].status == KV_OK);
+    return Py_NewRef(self->items[index].status == KV_OK ? Py_True : Py_False);
 }
 
 PyObject *columns_succeeded(PyObject *object, PyObject *unused)

@@ -54,7 +54,7 @@ static void expect_vector(uint32_t expected, const uint8_t *data, size_t size)
         if (!kv_checksum_kinds[kind]->available())
             continue;
         assert(kv_checksum_with(kv_checksum_kinds[kind], 0, data, size) == expected);
-        assert(kv_checksum_copy_with(kv_checksum_kinds[kind], 0, copy, data, size) == expected);
+        assert(kv_checksum_copy_with(kv_checksum_kinds[kind], 0, copy, data, size, NULL) == expected);
         assert(memcmp(copy, data, size) == 0);
     }
 }
@@ -104,7 +104,7 @@ static void expect_same(const kv_checksum_code *code, size_t from, size_t to, si
     memset(place - GUARD_SIZE, GUARD_BYTE, GUARD_SIZE);
     memset(place, 0, size);
     memset(place + size, GUARD_BYTE, GUARD_SIZE);
-    assert(kv_checksum_copy_with(code, seed, place, source + from, size) == expected);
+    assert(kv_checksum_copy_with(code, seed, place, source + from, size, place) == expected);
     assert(memcmp(place, source + from, size) == 0);
     for (size_t i = 0; i < GUARD_SIZE; i++) {
         assert(*(place - GUARD_SIZE + i) == GUARD_BYTE);
@@ -153,7 +153,7 @@ static void pieces_equal_the_whole(const kv_checksum_code *code)
             piece = random_below(random_below(4) == 0 ? 90000 : 2000);
             piece = piece < size - offset ? piece : size - offset;
             sum = kv_checksum_with(code, sum, source + offset, piece);
-            copy_sum = kv_checksum_copy_with(code, copy_sum, target, source + offset, piece);
+            copy_sum = kv_checksum_copy_with(code, copy_sum, target, source + offset, piece, source);
         }
         assert(sum == whole);
         assert(copy_sum == whole);
