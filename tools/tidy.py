@@ -37,6 +37,7 @@ TESTED_ELSEWHERE = {
     "native/embedded/upkeep.c": "tests/integration/test_batches.py",
     "native/engine/checkpoint.c": "tests/native/test_engine_crash.c",
     "native/engine/compact.c": "tests/native/test_engine_space.c",
+    "native/engine/get_fill.c": "tests/native/test_engine.c",
     "native/engine/journal.c": "tests/native/test_engine_faults.c",
     "native/engine/maintain.c": "tests/native/test_engine_space.c",
     "native/engine/operation.c": "tests/native/test_engine.c",

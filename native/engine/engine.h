@@ -82,26 +82,32 @@ void *kv_operation_owner(const kv_operation *operation);
  *
  * LEND: a get whose values stay where they are; request.stats is given, items have no address (value 0) but their room. An item's status, result_size and
  * stats[i] (checksum, version) are there once kv_operation_next names it; with KV_OK and a size, its bytes are at kv_operation_lent until kv_operation_return. The
- * value was verified when it came from the device. Not more is lent at a time than an operation may hold: return some, and `ready` is called when the others can begin.
- * Answered when every item was named, finished when every value was returned (also after an abort).
+ * value was verified when it came from the device, or checksummed when it was set. Not more is lent at a time than an operation may hold: return some, and
+ * `ready` is called when the others can begin. Answered when every item was named (naming the last one brings about the step that answers; an abort gives its
+ * status to all that were not named, which are still to be named), finished when every value was returned.
  *
- * RECEIVE: a set whose values come piece by piece: request.stats[i].checksum is what the value must match, item.value is 0, value_size is its size. Steps reserve memory for items
- * in order; kv_operation_push copies bytes there and computes the checksum on the way. A value that does not match gets KV_CORRUPT and is not set. */
+ * RECEIVE: a set whose values come piece by piece: request.stats[i].checksum is what the value must match, item.value is 0, value_size is its size. Steps
+ * reserve memory for items in order, about KV_STAGE_SIZE ahead of what has come; kv_operation_push copies bytes there and computes the checksum on the way. A
+ * value that does not match gets KV_CORRUPT and is not set; after an abort, values that were not complete are not set. */
 #define KV_OP_LEND 102u
 #define KV_OP_RECEIVE 103u
 
 /* LEND: an item that got its status and was not named before, in order of completion; -1: none now. Between steps, by the thread that steps. */
 int64_t kv_operation_next(kv_operation *operation);
-/* Where the value of item i is; returns the number of ranges, at most KV_LENT_RANGES_MAX. */
+/* Where the value of item i is; returns the number of ranges, at most KV_LENT_RANGES_MAX. From any thread, until the value is returned. */
 #define KV_LENT_RANGES_MAX 257u
 uint32_t kv_operation_lent(const kv_operation *operation, uint32_t i, struct iovec *ranges);
 /* Once for each item that was named with KV_OK and a size. From any thread; the operation may be finished by it: then `ready` is called for a last step. */
 void kv_operation_return(kv_operation *operation, uint32_t i);
 
-/* RECEIVE: the next bytes of the value of item i; items and bytes come in order, and a value may be pushed in any number of pieces. Returns how many were taken: fewer than `size` when
- * item i has no memory yet (`ready` is called when it has), or when the item has its status already, and then all count as taken. Between steps, by the thread that steps;
- * call kv_operation_step after the last byte of a value. */
+/* RECEIVE: the next bytes of the value of item i; items and bytes come in order, and a value may be pushed in any number of pieces, none beyond its size. Returns
+ * how many were taken: fewer than `size` (none) when item i has no memory yet: try again after the step that `ready` asks for; all when the item has its status
+ * already. Between steps, by the thread that steps; after the last byte of a value (or of several) claim a step and make it. */
 uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *bytes, uint32_t size);
+
+/* Steps follow kv_operation_begin and each `ready`. For one that the caller wants to make by itself: true: make it now; false: `ready` was called already, and the
+ * step that it asks for will do. So no `ready` is on its way when a step says that the operation is finished. Not during a step. */
+bool kv_operation_claim(kv_operation *operation);
 
 /* Memory of the caller that values are read into straight from the device where position and size allow it. It must stay mapped until it is
  * unregistered; -EBUSY (unregister) while operations are out, -EEXIST, -ENOENT, -ENOSPC beyond KV_REGIONS_MAX. */

@@ -240,7 +240,8 @@ typedef enum kv_work_state {
     KV_WORK_WRITING,
     KV_WORK_WRITTEN,
     KV_WORK_APPENDED, /* waits for its sequence */
-    KV_WORK_CLOSED    /* holds nothing any more */
+    KV_WORK_CLOSED,   /* holds nothing any more */
+    KV_WORK_LENT      /* its frame is held until it is returned */
 } kv_work_state;
 
 struct kv_work {
@@ -277,6 +278,7 @@ struct kv_operation {
     kv_request *request;   /* NULL once answered */
     void *owner;
     kv_work *works;
+    uint32_t *order;       /* lend: items in the order in which they got their status */
     kv_list ready;         /* works to copy */
     kv_list wait;          /* on one of the engine's waiter lists */
     kv_list wait_journal;
@@ -294,6 +296,8 @@ struct kv_operation {
     uint32_t waiting_count; /* get: items in KV_WORK_WAITING */
     uint32_t outstanding;  /* device writes out */
     uint32_t run_count;
+    uint32_t named_count;  /* lend: items that kv_operation_next told; the stepping thread's */
+    uint32_t lent_count;   /* lend: values held for the caller, named or not */
     bool running;          /* being stepped, or `ready` was called */
     bool again;            /* something happened while it ran */
     bool waits_visible;    /* wait_sequence counts against visible, else against flushed */

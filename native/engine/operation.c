@@ -19,18 +19,19 @@
 
 static bool kind_moves_values(uint32_t kind)
 {
-    return kind == KV_OP_SET || kind == KV_OP_MOVE || kind == KV_OP_GET || kind == KV_OP_READ_DEVICE;
+    return kind == KV_OP_SET || kind == KV_OP_GET || (kind >= KV_OP_MOVE && kind <= KV_OP_RECEIVE);
 }
 
 static int request_check(const kv_request *request)
 {
     uint32_t kind = request->operation;
-    bool known = (kind >= KV_OP_SET && kind <= KV_OP_FLUSH) || kind == KV_OP_MOVE ||
-                 kind == KV_OP_READ_DEVICE;
+    bool known = (kind >= KV_OP_SET && kind <= KV_OP_FLUSH) || kind_moves_values(kind);
+    bool needs_stats = kind == KV_OP_STAT || kind == KV_OP_MOVE || kind == KV_OP_LEND ||
+                       kind == KV_OP_RECEIVE;
 
     if (!known || request->count > KV_BATCH_COUNT_LIMIT || (request->count > 0 && !request->items))
         return -EINVAL;
-    if ((kind == KV_OP_STAT || kind == KV_OP_MOVE) && request->count > 0 && !request->stats)
+    if (needs_stats && request->count > 0 && !request->stats)
         return -EINVAL;
     for (uint32_t i = 0; i < request->count; i++) {
         const kv_item *item = &request->items[i];
@@ -59,7 +60,7 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
 
     if (error < 0)
         return error;
-    operation = calloc(1, sizeof(*operation) + works * sizeof(kv_work));
+    operation = calloc(1, sizeof(*operation) + works * (sizeof(kv_work) + sizeof(uint32_t)));
     if (!operation)
         return -ENOMEM;
     operation->engine = engine;
@@ -67,6 +68,8 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
     operation->kind = request->operation;
     operation->count = request->count;
     operation->works = works ? (kv_work *)(operation + 1) : NULL;
+    if (works && request->operation == KV_OP_LEND)
+        operation->order = (uint32_t *)(operation->works + works);
     operation->running = true;
     operation->if_absent = request->if_absent != 0;
     kv_list_init(&operation->ready);
@@ -181,6 +184,7 @@ static bool step_once(kv_operation *operation)
         return kv_set_step(operation);
     case KV_OP_GET:
     case KV_OP_READ_DEVICE:
+    case KV_OP_LEND:
         return kv_get_step(operation);
     default:
         return kv_keys_step(operation);
@@ -192,6 +196,8 @@ void kv_operation_finish(kv_operation *operation, uint32_t item, kv_status statu
     assert(operation->done_count < operation->count);
     if (operation->request)
         operation->request->items[item].status = (int32_t)status;
+    if (operation->order)
+        operation->order[operation->done_count] = item;
     operation->done_count++;
 }
 
@@ -211,6 +217,7 @@ bool kv_operation_step_gather(kv_operation *operation, kv_gather *gather)
 {
     kv_engine *engine = operation->engine;
 
+    assert(operation->running);
     operation->gather = gather;
 
     for (;;) {
@@ -235,6 +242,17 @@ bool kv_operation_step_gather(kv_operation *operation, kv_gather *gather)
         if (answered)
             engine->options.answered(engine->options.executor, operation);
     }
+}
+
+bool kv_operation_claim(kv_operation *operation)
+{
+    bool claimed;
+
+    pthread_mutex_lock(&operation->engine->lock);
+    claimed = !operation->running;
+    operation->running = true;
+    pthread_mutex_unlock(&operation->engine->lock);
+    return claimed;
 }
 
 bool kv_operation_step(kv_operation *operation)

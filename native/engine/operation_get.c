@@ -8,7 +8,7 @@
  * Copies run outside the lock on held frames. Every copy verifies the value's checksum; a mismatch is
  * read once more from the device before it is reported, and never returned as a value. */
 
-#include "engine/engine_state.h"
+#include "engine/get.h"
 
 #include "bytes/checksum.h"
 
@@ -20,7 +20,7 @@
 #define COPY_AHEAD_VALUE_MAX (16u << 10)
 #define GET_BEGIN_COUNT_MAX 256u /* items begun under one hold of the lock */
 
-static void work_release(kv_operation *operation, kv_work *work)
+void kv_get_release(kv_operation *operation, kv_work *work)
 {
     kv_engine *engine = operation->engine;
 
@@ -43,9 +43,15 @@ static void work_release(kv_operation *operation, kv_work *work)
 static void get_finish(kv_operation *operation, uint32_t i, kv_status status)
 {
     kv_store_statistics *statistics = &operation->engine->statistics;
+    kv_work *work = &operation->works[i];
 
-    work_release(operation, &operation->works[i]);
-    if (operation->kind == KV_OP_GET) {
+    if (operation->kind == KV_OP_LEND && status == KV_OK && work->frame) {
+        kv_lend_keep(operation, work);
+    } else {
+        kv_get_release(operation, work);
+        work->state = KV_WORK_CLOSED;
+    }
+    if (operation->kind != KV_OP_READ_DEVICE) {
         statistics->gets++;
         statistics->get_misses += status == KV_NOT_FOUND;
         statistics->get_hits += status == KV_OK;
@@ -53,86 +59,7 @@ static void get_finish(kv_operation *operation, uint32_t i, kv_status status)
             statistics->bytes_read += operation->request->items[i].result_size;
     }
     statistics->corrupt_values += status == KV_CORRUPT;
-    operation->works[i].state = KV_WORK_CLOSED;
     kv_operation_finish(operation, i, status);
-}
-
-static void work_hold_frame(kv_operation *operation, kv_work *work, kv_frame *frame)
-{
-    work->frame = frame;
-    operation->held_size += frame->span;
-}
-
-/* Read the object's value from the device into a frame of its own. -ENOMEM, -EAGAIN: no frame now. */
-static int fill_begin(kv_operation *operation, uint32_t i)
-{
-    kv_engine *engine = operation->engine;
-    kv_work *work = &operation->works[i];
-    kv_object *object = work->object;
-    kv_extent pieces[KV_SLAB_PIECES_MAX];
-    uint32_t span = kv_round_up(object->size, KV_DEVICE_ALIGNMENT);
-    uint32_t skip = 0;
-    kv_frame *frame;
-
-    kv_object_pieces(engine, object, pieces);
-    if (object->packed) {
-        skip = (uint32_t)(pieces[0].offset % KV_DEVICE_ALIGNMENT);
-        span = kv_round_up(skip + object->size, KV_DEVICE_ALIGNMENT);
-        pieces[0].offset -= skip;
-        pieces[0].size = span;
-    }
-    frame = kv_tier_allocate(&engine->tier, span, object->size);
-    if (!frame)
-        return -EAGAIN;
-    frame->state = KV_FRAME_FILLING;
-    frame->skip = skip;
-    work_hold_frame(operation, work, frame);
-    if (kv_transfer_build(operation, KV_IO_READ, &(kv_transfer_memory){.frame = frame, .span = span},
-                          pieces, NULL) < 0)
-        frame->error = ENOMEM;
-    if (frame->fills == 0)
-        return -ENOMEM;
-    frame->holders++; /* the fill's own */
-    frame->source = kv_index_handle(engine->index, object);
-    kv_object_hold(object);
-    if (operation->kind == KV_OP_GET && !object->packed && !frame->error)
-        kv_tier_attach(&engine->tier, frame, object, work->hash, i, operation->batch);
-    kv_list_append(&frame->waiters, &work->link);
-    work->state = KV_WORK_READING;
-    return 0;
-}
-
-/* Whether the device can read the value straight into the caller's memory. */
-static bool may_read_direct(const kv_operation *operation, uint32_t i)
-{
-    const kv_item *item = &operation->request->items[i];
-    const kv_work *work = &operation->works[i];
-    uint32_t span = kv_round_up(work->size, KV_DEVICE_ALIGNMENT);
-
-    return operation->kind == KV_OP_GET && !work->object->packed && !work->retried &&
-           item->value % KV_DEVICE_ALIGNMENT == 0 && item->value_size >= span &&
-           kv_engine_registered(operation->engine, item->value, span);
-}
-
-/* Read into the caller's memory; the DRAM tier stays as it is. -ENOMEM. */
-static int direct_begin(kv_operation *operation, uint32_t i)
-{
-    kv_engine *engine = operation->engine;
-    kv_work *work = &operation->works[i];
-    kv_extent pieces[KV_SLAB_PIECES_MAX];
-    kv_transfer_memory memory = {.direct = (uint8_t *)operation->request->items[i].value,
-                                 .span = kv_round_up(work->size, KV_DEVICE_ALIGNMENT)};
-    kv_work_range range = {.first = i, .count = 1, .run = work->run};
-
-    kv_object_pieces(engine, work->object, pieces);
-    if (kv_transfer_build(operation, KV_IO_READ, &memory, pieces, &range) < 0)
-        work->error = ENOMEM;
-    if (work->pending == 0)
-        return -ENOMEM;
-    work->direct = 1;
-    engine->direct_count++;
-    work->state = KV_WORK_READING;
-    return 0;
 }
 
 static void join_frame(kv_operation *operation, uint32_t i, kv_frame *frame)
@@ -140,7 +67,7 @@ static void join_frame(kv_operation *operation, uint32_t i, kv_frame *frame)
     kv_work *work = &operation->works[i];
 
     frame->holders++;
-    work_hold_frame(operation, work, frame);
+    kv_get_hold_frame(operation, work, frame);
     kv_tier_touch(&operation->engine->tier, frame, i, operation->batch);
     if (frame->state == KV_FRAME_FILLING) {
         kv_list_append(&frame->waiters, &work->link);
@@ -148,6 +75,10 @@ static void join_frame(kv_operation *operation, uint32_t i, kv_frame *frame)
         return;
     }
     operation->engine->statistics.get_memory_hits++;
+    if (operation->kind == KV_OP_LEND && frame->verified) {
+        get_finish(operation, i, KV_OK);
+        return;
+    }
     kv_list_append(&operation->ready, &work->link);
     work->state = KV_WORK_READY;
 }
@@ -180,9 +111,11 @@ static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
     if (get_wait(operation, i, kv_object_sequence(object)))
         return 0;
     item->result_size = object->size;
-    if (engine->eviction && operation->kind == KV_OP_GET && object->queue != 0)
+    if (engine->eviction && operation->kind != KV_OP_READ_DEVICE && object->queue != 0)
         kv_eviction_touch(engine->eviction, kv_index_handle(engine->index, object), i);
-    if (item->value_size < object->size && (item->value || operation->kind == KV_OP_GET)) {
+    if (operation->kind == KV_OP_LEND)
+        kv_lend_describe(operation, i, object);
+    if (item->value_size < object->size && (item->value || operation->kind != KV_OP_READ_DEVICE)) {
         get_finish(operation, i, KV_BUFFER_TOO_SMALL);
         return 0;
     }
@@ -200,22 +133,17 @@ static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
     work->object = object;
     work->size = object->size;
     work->checksum = object->checksum;
-    if (object->frame && operation->kind == KV_OP_GET)
+    if (object->frame && operation->kind != KV_OP_READ_DEVICE)
         join_frame(operation, i, kv_tier_at(&engine->tier, object->frame));
-    else if (may_read_direct(operation, i))
-        result = direct_begin(operation, i);
+    else if (kv_get_may_read_direct(operation, i))
+        result = kv_get_read_direct(operation, i);
     else
-        result = fill_begin(operation, i);
+        result = kv_get_fill(operation, i);
     if (result == -EAGAIN)
-        work_release(operation, work);
+        kv_get_release(operation, work);
     else if (result < 0)
         get_finish(operation, i, KV_UNAVAILABLE);
     return result == -EAGAIN ? result : 0;
-}
-
-static bool may_hold_more(const kv_operation *operation)
-{
-    return operation->held_size < operation->engine->tier.size / KV_OPERATION_MEMORY_SHARE;
 }
 
 /* Ask for the frames of these keys, and then for their neighbours in the eviction queue, which a touch
@@ -276,7 +204,7 @@ static bool get_begin_waiting(kv_operation *operation, uint64_t now_ms)
             kv_operation_wait_sequence(operation, work->sequence, true);
             continue;
         }
-        if (!may_hold_more(operation) || get_begin(operation, i, now_ms) < 0) {
+        if (!kv_get_may_hold_more(operation) || get_begin(operation, i, now_ms) < 0) {
             work->state = KV_WORK_WAITING;
             return false;
         }
@@ -297,7 +225,7 @@ static bool get_begin_more(kv_operation *operation)
     starved = !get_begin_waiting(operation, now_ms);
 
     while (!starved && operation->next < operation->count && operation->next < end &&
-           may_hold_more(operation)) {
+           kv_get_may_hold_more(operation)) {
         uint32_t i = operation->next;
 
         if (i % GET_PREFETCH_COUNT == 0)
@@ -380,8 +308,12 @@ static void take_ready(kv_operation *operation, kv_list *works)
 
         if (work->frame)
             work->error = work->frame->error;
+        if (operation->kind == KV_OP_LEND && !work->error && work->frame->verified) {
+            get_finish(operation, (uint32_t)(work - operation->works), KV_OK); /* another one's fill */
+            continue;
+        }
         if (work->frame && work->object->packed &&
-            !work->frame->object && operation->kind == KV_OP_GET && !work->error)
+            !work->frame->object && operation->kind != KV_OP_READ_DEVICE && !work->error)
             work->staging = kv_tier_allocate(tier, work->size, work->size);
         kv_list_append(works, &work->link);
     }
@@ -399,6 +331,10 @@ static void get_conclude(kv_operation *operation, kv_work *work)
         return;
     }
     if (work->intact) {
+        if (work->frame)
+            work->frame->verified = 1;
+        if (work->staging)
+            work->staging->verified = 1;
         if (work->staging && !object->dead && object->frame == 0) {
             work->staging->state = KV_FRAME_FILLED;
             kv_tier_attach(&engine->tier, work->staging, object, work->hash, i, operation->batch);
@@ -414,10 +350,19 @@ static void get_conclude(kv_operation *operation, kv_work *work)
     }
     work->retried = 1;
     work->direct = 0;
-    work_release(operation, work);
+    kv_get_release(operation, work);
     work->state = KV_WORK_WAITING;
     work->sequence = 0;
     operation->waiting_count++;
+}
+
+/* Locked: how far the operation is. A lending one is answered when its items were named, and lives until they are returned. */
+static void get_settle(kv_operation *operation)
+{
+    uint32_t count = operation->kind == KV_OP_LEND ? operation->named_count : operation->done_count;
+
+    operation->complete = count == operation->count;
+    operation->closed = operation->complete && operation->lent_count == 0;
 }
 
 /* Locked: give everything up; what is not done gets the status of the abort, but not before the device has
@@ -426,11 +371,12 @@ static void get_abort(kv_operation *operation)
 {
     kv_list_remove(&operation->wait);
     kv_list_remove(&operation->wait_journal);
+    if (operation->kind == KV_OP_LEND)
+        kv_lend_abort(operation);
     for (uint32_t i = 0; i < operation->count; i++)
-        if (operation->works[i].state != KV_WORK_CLOSED && operation->works[i].pending == 0)
+        if (operation->works[i].state < KV_WORK_CLOSED && operation->works[i].pending == 0)
             get_finish(operation, i, operation->abort_status);
-    operation->complete = operation->done_count == operation->count;
-    operation->closed = operation->complete;
+    get_settle(operation);
 }
 
 bool kv_get_step(kv_operation *operation)
@@ -455,8 +401,7 @@ bool kv_get_step(kv_operation *operation)
     }
     progress = get_begin_more(operation);
     take_ready(operation, &works);
-    operation->complete = operation->done_count == operation->count;
-    operation->closed = operation->complete;
+    get_settle(operation);
     pthread_mutex_unlock(&engine->lock);
 
     kv_operation_submit(operation);
@@ -479,8 +424,7 @@ bool kv_get_step(kv_operation *operation)
 
         get_conclude(operation, work);
     }
-    operation->complete = operation->done_count == operation->count;
-    operation->closed = operation->complete;
+    get_settle(operation);
     pthread_mutex_unlock(&engine->lock);
     return true;
 }

@@ -114,6 +114,7 @@ void kv_set_link_unstored(kv_operation *operation, kv_work *work)
     kv_object_hold(work->object);
     if (work->frame) {
         work->frame->state = KV_FRAME_FILLED;
+        work->frame->verified = 1;
         work->frame->unwritten = 1;
         kv_tier_attach(&engine->tier, work->frame, work->object, work->hash, rank, operation->batch);
     }
@@ -172,6 +173,7 @@ static void append_written(kv_operation *operation, kv_work *work)
         work->sequence = kv_update_set(engine, object, work->hash, rank);
         if (work->frame) {
             work->frame->state = KV_FRAME_FILLED;
+            work->frame->verified = 1; /* the checksum is of these bytes */
             kv_tier_attach(&engine->tier, work->frame, object, work->hash, rank, operation->batch);
         }
     }

@@ -3,124 +3,7 @@
 #ifndef KV_ENGINE_WORLD_H
 #define KV_ENGINE_WORLD_H
 
-#include "drivers/device_sim.h"
-#include "engine/engine.h"
-#include "engine_model.h"
-
-#include <errno.h>
-
-#define WORLD_BATCH 8u
-#define WORLD_OUT_MAX 12u
-#define WORLD_MEMORY_MAX (4u << 20)
-#define WORLD_START_MS 1800000000000u
-
-typedef struct world_client {
-    kv_list link;
-    struct world *world;
-    kv_operation *operation;
-    kv_request request;
-    kv_item items[WORLD_BATCH];
-    kv_item_stat stats[WORLD_BATCH];
-    uint32_t keys[WORLD_BATCH];
-    uint32_t updates[WORLD_BATCH];
-    uint32_t acked[MODEL_KEYS];     /* the model when it began: by item (get), by key (flush) */
-    uint32_t pin_acked[MODEL_KEYS];
-    char names[WORLD_BATCH][MODEL_NAME_SIZE];
-    uint8_t *values[WORLD_BATCH];
-    uint64_t begun_ms;
-    bool answered;
-    bool finished;
-    bool aborted;
-    bool internal;
-} world_client;
-
-typedef struct world {
-    kv_random random;
-    kv_sim *sim;
-    kv_device *device;
-    kv_engine *engine;
-    kv_engine_options options;
-    uint32_t sim_index; /* in world_sims */
-    uint8_t *memory;
-    model model;
-    kv_list ready; /* clients whose operation wants a step */
-    kv_list out;   /* all others */
-    uint32_t out_count;
-    bool maintain_wanted;
-    bool maintaining;
-    uint64_t now_ms;
-    uint64_t answered_count;
-    uint64_t ttl_share; /* of sets that expire, in percent */
-    bool offline_expected; /* faults are armed: the store may answer UNAVAILABLE and IO_ERROR */
-} world;
-
-static inline uint64_t world_now(void *clock)
-{
-    return ((world *)clock)->now_ms;
-}
-
-static inline void world_ready(void *executor, kv_operation *operation)
-{
-    world *state = executor;
-    world_client *client = kv_operation_owner(operation);
-
-    kv_list_remove(&client->link);
-    kv_list_append(&state->ready, &client->link);
-}
-
-static inline void world_maintain(void *executor)
-{
-    ((world *)executor)->maintain_wanted = true;
-}
-
-static inline world_client *world_client_create(world *state)
-{
-    world_client *client = calloc(1, sizeof(*client));
-
-    assert(client);
-    client->world = state;
-    client->begun_ms = state->now_ms;
-    client->request.items = client->items;
-    client->request.stats = client->stats;
-    kv_list_init(&client->link);
-    return client;
-}
-
-static inline void world_client_free(world_client *client)
-{
-    kv_list_remove(&client->link);
-    for (uint32_t i = 0; i < WORLD_BATCH; i++)
-        free(client->values[i]);
-    free(client);
-}
-
-/* Add an item for the key; its place. */
-static inline uint32_t world_client_add(world_client *client, uint32_t key)
-{
-    uint32_t i = client->request.count++;
-
-    model_name(key, client->names[i]);
-    client->keys[i] = key;
-    client->items[i].key = (uint64_t)client->names[i];
-    client->items[i].key_size = (uint32_t)strlen(client->names[i]);
-    return i;
-}
-
-/* One step of a client whose turn it is. */
-static inline void world_step(world *state, world_client *client)
-{
-    kv_list_remove(&client->link);
-    kv_list_append(&state->out, &client->link);
-    if (kv_operation_step(client->operation)) {
-        client->finished = true;
-        kv_operation_end(client->operation);
-        state->out_count--;
-        if (client->internal)
-            kv_list_remove(&client->link);
-        else
-            world_client_free(client);
-    }
-}
+#include "engine_network.h"
 
 static inline void world_begin(world *state, world_client *client)
 {
@@ -168,8 +51,10 @@ static inline bool world_maintain_now(world *state)
 /* Let something happen; false: everyone waits, and for nothing. */
 static inline bool world_move(world *state)
 {
+    if (kv_random_below(&state->random, 4) == 0 && !kv_sim_cut(state->sim) && world_network_any(state))
+        return true;
     return world_step_any(state) || kv_sim_pump(state->sim, 1) > 0 || kv_sim_cut(state->sim) ||
-           world_maintain_now(state);
+           world_maintain_now(state) || world_network_any(state);
 }
 
 /* Maintenance runs its requests to the end while others go on. */
@@ -246,10 +131,19 @@ static inline void world_begin_pin(world *state, bool pins)
     world_begin(state, client);
 }
 
+/* Make a lending get of a get: values have no address. */
+static inline void world_lend(world_client *client)
+{
+    client->request.operation = KV_OP_LEND;
+    for (uint32_t i = 0; i < client->request.count; i++)
+        client->items[i].value = 0;
+}
+
 static inline void world_begin_read(world *state, uint32_t first, uint32_t count)
 {
     world_client *client = world_client_create(state);
 
+    client->request.operation = KV_OP_GET;
     for (uint32_t n = 0; n < count; n++) {
         uint32_t key = (first + n) % MODEL_KEYS;
         uint32_t i = world_client_add(client, key);
@@ -260,7 +154,8 @@ static inline void world_begin_read(world *state, uint32_t first, uint32_t count
         client->items[i].value = (uint64_t)client->values[i];
         client->items[i].value_size = MODEL_VALUE_MAX;
     }
-    client->request.operation = KV_OP_GET;
+    if (kv_random_below(&state->random, 2) == 0)
+        world_lend(client);
     world_begin(state, client);
 }
 
@@ -382,6 +277,7 @@ static inline void world_answered(void *executor, kv_operation *operation)
         return;
     switch (client->request.operation) {
     case KV_OP_GET:
+    case KV_OP_LEND:
         world_answer_read(state, client);
         break;
     case KV_OP_FLUSH:
