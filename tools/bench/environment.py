@@ -58,6 +58,12 @@ COMPILED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 STREAM_PROTOCOLS = {"ideal": "ideal", "redis-stream": "redis"}
 """The contestants that are the program `stream`, with the protocol that they speak."""
 INSTALL_TIMEOUT_S = 900
+FIND = """
+import sys
+from importlib.util import find_spec
+sys.exit(not all(find_spec(name) for name in sys.argv[1:]))
+"""
+"""Some take seconds to import; whether they can be is seen when they open."""
 
 Say = Callable[[str], None]
 
@@ -113,12 +119,12 @@ class Environment:
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         if not succeeds([*pip, *wanted.distributions]):
             return f"pip install {names} fails"
-        return None if self._imports(wanted) else f"{names}: installed, but cannot be imported"
+        return None if self._imports(wanted) else f"{names}: installed, but not found"
 
     def _imports(self, wanted: Packages) -> bool:
-        modules = ", ".join(wanted.modules or wanted.distributions)
         python = self.python(wanted.folder)
-        return python.exists() and succeeds([str(python), "-c", f"import {modules}"])
+        modules = wanted.modules or wanted.distributions
+        return python.exists() and succeeds([str(python), "-c", FIND, *modules])
 
     def _install_program(self, peer: str) -> str | None:
         if peer not in PROGRAMS or shutil.which(PROGRAMS[peer][0]):

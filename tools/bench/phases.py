@@ -137,13 +137,15 @@ def pipelined_get_phase(
 
 def single_get_phase(contestant: SingleGetter, pages: Pages, seed: int, limit_s: float) -> Timing:
     """Read one key after another as fresh bytes."""
+    batches = pages.get_batches(seed)
+    singles = [pair for batch in batches for pair in zip(batch.keys, batch.sources, strict=True)]
     clock = Clock()
     with without_garbage_collection():
         end = time.monotonic() + limit_s
-        for batch in cycle(pages.get_batches(seed)):
+        for key, source in cycle(singles):
             with clock.running():
-                value = contestant.get_one(batch.keys[0])
-            if value is None or memoryview(value) != batch.sources[0]:
+                value = contestant.get_one(key)
+            if value is None or memoryview(value) != source:
                 raise ContestantError("a value came back wrong")
             if time.monotonic() >= end:
                 break

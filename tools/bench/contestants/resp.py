@@ -61,5 +61,5 @@ class Valkey(RESP):
         """Connect."""
         del directory
         library = import_module("valkey")
-        self._client = library.Valkey("127.0.0.1", options["port"], socket_read_size=READ_SIZE)
+        self._client = library.Valkey("127.0.0.1", options["port"])
         self._client.ping()

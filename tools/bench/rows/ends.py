@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from tools.bench.accounting import cpu_s
+from tools.bench.failures import ContestantError
 from tools.bench.nodes import Cluster, nodes
 from tools.bench.process import Process
 from tools.bench.result import Sample
@@ -48,7 +49,7 @@ def connect(play: Play, kind: str, far: AbstractContextManager[Server]) -> Ends:
     """Start the far end of a peer, and a process that is connected to it."""
     problem = play.bench.environment.problem(kind)
     if problem:
-        return Ends(play.start(kind, play.directory), ())  # raises the problem
+        raise ContestantError(problem)
     server = play.stack.enter_context(far)
     return Ends(play.start(kind, play.directory, port=server.port), server.pids)
 

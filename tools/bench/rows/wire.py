@@ -95,7 +95,7 @@ def small(bench: Bench) -> Iterator[Row]:
 def single(bench: Bench) -> Iterator[Row]:
     """Yield the median and the tail of single gets, one after another."""
     with bench.play("wire-single") as play:
-        ends = both(play, Shape(SMALL_SIZE, 1, "disk"))
+        ends = both(play, Shape(SMALL_SIZE, BATCH_COUNTS[SMALL_SIZE], "disk"))
         limit_s = bench.settings.phase_s * SINGLE_FACTOR
         turns = {
             name: partial(turn, found, "get_single", {"limit_s": limit_s})

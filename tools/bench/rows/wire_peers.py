@@ -104,7 +104,7 @@ def prepare(play: Play, ends: Ends, size: int) -> None:
 def rows_of(play: Play, ends: Mapping[str, Ends], size: int) -> Iterator[Row]:
     """Measure one size: all sets, then all gets, then every byte is compared."""
     phase_s = play.bench.settings.peers_phase_s
-    text = f"over loopback, {size_text(size)} x {BATCH_COUNTS[size]}, against the fastest peer"
+    text = f"{size_text(size)} x {BATCH_COUNTS[size]}, fastest peer"
 
     def sets(found: Ends, round_index: int) -> Sample:
         limit_s = phase_s * (1 if round_index else FIRST_FACTOR)
@@ -120,7 +120,7 @@ def rows_of(play: Play, ends: Mapping[str, Ends], size: int) -> Iterator[Row]:
             play.verify({name: found.process for name, found in ends.items()})
         goal = RatioGoal(1.0, fastest(play.outcome))
         name = f"wire-peers-{operation}-{size // KIB}K"
-        yield play.row(name, f"batch_{operation} {text}", "GB/s", goal)
+        yield play.row(name, f"batch_{operation}, {text}", "GB/s", goal)
 
 
 def fastest(outcome: Outcome) -> str:

@@ -297,11 +297,16 @@ static void get(struct client *client, const char *line)
 {
     unsigned depth = (unsigned)field(line, "\"depth\"");
     double limit_s = field(line, "\"limit_s\"");
+    unsigned batch_count = client->batch_count;
+    if (strstr(line, "\"get_single\""))
+        client->batch_count = 1;
     begin(client, client->set_count, (uint64_t)field(line, "\"seed\"") + 1);
     if (depth > 1)
         get_pipelined(client, limit_s, depth);
     else
         get_one_by_one(client, limit_s);
+    print_timing(client);
+    client->batch_count = batch_count;
 }
 
 static void perform(struct client *client, const char *line)
@@ -311,7 +316,6 @@ static void perform(struct client *client, const char *line)
         print_timing(client);
     } else if (strstr(line, "\"command\": \"get")) {
         get(client, line);
-        print_timing(client);
     } else {
         if (strstr(line, "\"command\": \"open\""))
             open_connection(client, line);
