@@ -17,7 +17,7 @@ from typing import TypeAlias
 from tools.bench.contestants.base import Contestant, Crowd, Options, Pipelined, SingleGetter
 from tools.bench.contestants.openers import opener
 from tools.bench.failures import ContestantError
-from tools.bench.pages import Pages, key_of
+from tools.bench.pages import Pages, Windows, key_of, make_windows
 from tools.bench.phases import (
     concurrent_set_phase,
     exists_phase,
@@ -44,6 +44,7 @@ class Worker:
         self._opener = opener(kind)
         self._contestant: Contestant | None = None
         self._pages: Pages | None = None
+        self._windows: Windows | None = None
 
     def open(self, directory: str, options: Options) -> Answer:
         """Open the contestant; how long it took."""
@@ -60,8 +61,9 @@ class Worker:
         return {"seconds": time.perf_counter() - before}
 
     def prepare(self, size: int, batch_count: int, count: int) -> Answer:
-        """Make values and buffers."""
-        self._pages = Pages(size, batch_count, count)
+        """Make values and buffers, in place of those before."""
+        self._windows = self._windows or make_windows()
+        self._pages = Pages(size, batch_count, count, self._windows)
         return {}
 
     def register(self) -> Answer:
