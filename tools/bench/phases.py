@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import cycle
 from threading import Barrier, Thread
 
-from tools.bench.contestants.base import Contestant, Pipelined, SingleGetter
+from tools.bench.contestants.abilities import MakesRoom
+from tools.bench.contestants.base import Contestant
 from tools.bench.failures import ContestantError
 from tools.bench.pages import Batch, Pages, poison, wrong_edges, wrong_values
 from tools.bench.stats import quantile
@@ -84,7 +84,8 @@ def set_phase(contestant: Contestant, pages: Pages, limit_s: float) -> Timing:
     with without_garbage_collection():
         end = time.monotonic() + limit_s * WALL_FACTOR
         for batch in batches:
-            contestant.make_room(batch.keys)
+            if isinstance(contestant, MakesRoom):
+                contestant.make_room(batch.keys)
             with clock.running():
                 contestant.set_batch(batch.keys, batch.sources)
             done += 1
@@ -112,44 +113,6 @@ def get_phase(
             if sum(clock.seconds) >= limit_s or time.monotonic() >= end:
                 break
     return clock.timing(keys * pages.size)
-
-
-def pipelined_get_phase(
-    contestant: Pipelined, pages: Pages, seed: int, limit_s: float, depth: int
-) -> Timing:
-    """Read keys in a shuffled order with *depth* batches in flight.
-
-    Nothing is checked while others are in flight, but afterwards all that the window still holds.
-    """
-    batches = cycle(pages.get_batches(seed))
-    clock = Clock()
-    with without_garbage_collection(), clock.running():
-        done = contestant.get_pipelined(batches, depth, limit_s)
-    left = {id(batch.targets[0]): batch for batch, _ in done}
-    for batch in left.values():
-        check(wrong_edges(batch), batch)
-    timing = clock.timing(sum(len(batch.keys) for batch, _ in done) * pages.size)
-    latencies = [seconds for _, seconds in done]
-    timing.p50_ms = quantile(latencies, 0.5) * 1e3
-    timing.p99_ms = quantile(latencies, 0.99) * 1e3
-    return timing
-
-
-def single_get_phase(contestant: SingleGetter, pages: Pages, seed: int, limit_s: float) -> Timing:
-    """Read one key after another as fresh bytes."""
-    batches = pages.get_batches(seed)
-    singles = [pair for batch in batches for pair in zip(batch.keys, batch.sources, strict=True)]
-    clock = Clock()
-    with without_garbage_collection():
-        end = time.monotonic() + limit_s
-        for key, source in cycle(singles):
-            with clock.running():
-                value = contestant.get_one(key)
-            if value is None or memoryview(value) != source:
-                raise ContestantError("a value came back wrong")
-            if time.monotonic() >= end:
-                break
-    return clock.timing(len(clock.seconds) * pages.size)
 
 
 def repeated(batches: Sequence[Batch], passes_max: int) -> Iterator[Batch]:

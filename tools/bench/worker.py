@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import TypeAlias
 
-from tools.bench.contestants.base import Contestant, Crowd, Options, Pipelined, SingleGetter
+from tools.bench.contestants.abilities import Crowd, Pipelined, SingleGetter
+from tools.bench.contestants.base import Contestant, Options
 from tools.bench.contestants.openers import opener
 from tools.bench.failures import ContestantError
 from tools.bench.pages import Pages, Windows, key_of, make_windows
@@ -22,11 +23,10 @@ from tools.bench.phases import (
     concurrent_set_phase,
     exists_phase,
     get_phase,
-    pipelined_get_phase,
     set_phase,
-    single_get_phase,
     verify_phase,
 )
+from tools.bench.phases_network import pipelined_get_phase, single_get_phase
 
 Answer: TypeAlias = "dict[str, float | str]"
 Answers: TypeAlias = "dict[str, object]"

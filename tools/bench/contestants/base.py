@@ -3,21 +3,15 @@
 A call that does not do all it was asked raises ContestantError; the clock runs while it looks.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
-
-from tools.bench.pages import Batch
+from typing import Protocol, TypeAlias
 
 Options: TypeAlias = Mapping[str, str | int]
 
 
 class Contestant(Protocol):
     """One store, peer or limit."""
-
-    def make_room(self, keys: Sequence[bytes]) -> None:
-        """Do, off the clock, what it takes before these keys can be set anew."""
-        ...
 
     def set_batch(self, keys: Sequence[bytes], values: Sequence[memoryview]) -> None:
         """Set every key."""
@@ -48,45 +42,8 @@ class Contestant(Protocol):
         ...
 
 
-@runtime_checkable
-class SingleGetter(Protocol):
-    """A contestant with a call for one key."""
-
-    def get_one(self, key: bytes) -> bytes | None:
-        """Read one value."""
-        ...
-
-
-@runtime_checkable
-class Pipelined(Protocol):
-    """A contestant that can have many batches in flight."""
-
-    def get_pipelined(
-        self, batches: Iterator[Batch], depth: int, limit_s: float
-    ) -> list[tuple[Batch, float]]:
-        """Keep *depth* batches in flight for a while; each with its latency, as they ended."""
-        ...
-
-
-@runtime_checkable
-class Crowd(Protocol):
-    """A contestant that is many clients."""
-
-    def set_mixed(self, batches: int) -> None:
-        """Set every value of this many batches."""
-        ...
-
-    def run(self, seed: int, batches: int, start_at: float, seconds: float) -> dict[str, object]:
-        """Have every client get random batches for a while; what each of them did."""
-        ...
-
-
 class Peer:
     """What a contestant does that neither counts nor knows buffers."""
-
-    def make_room(self, keys: Sequence[bytes]) -> None:
-        """Replace values without more ado."""
-        del keys
 
     def statistics(self) -> dict[str, float | str]:
         """Count nothing."""

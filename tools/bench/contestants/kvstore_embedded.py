@@ -33,10 +33,6 @@ class Embedded:
         self._store = kvstore.connect_sync(f"file://{quote(str(directory))}?{query}")
         self._regions: list[kvstore.Region] = []
 
-    def make_room(self, keys: Sequence[bytes]) -> None:
-        """Replace values without more ado."""
-        del keys
-
     def set_batch(self, keys: Sequence[bytes], values: Sequence[memoryview]) -> None:
         """Set with one call."""
         statuses = self._store.batch_set(keys, values)
