@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tools.bench.failures import ContestantError
 
 COMMAND = "import sys; from kvstore.commands.main import main; sys.exit(main())"
 COMMAND_TIMEOUT_S = 60.0
+KILL_TIMEOUT_S = 10.0
+POLL_S = 0.01
 LAST_WORDS_SIZE = 400
 
 
@@ -52,10 +55,18 @@ def nodes(directory: Path, count: int = 1, **options: str | int) -> Iterator[Clu
         if left:
             with suppress(ContestantError):
                 kvstore(["down", "--dir", str(directory)])
-        for pid in filter(living, left):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(left)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def kill(pids: Sequence[int]) -> None:
+    """Kill those that live, and wait until they are gone."""
+    for pid in filter(living, pids):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    limit = time.monotonic() + KILL_TIMEOUT_S
+    while any(map(living, pids)) and time.monotonic() < limit:
+        time.sleep(POLL_S)
 
 
 def kvstore(arguments: Sequence[str]) -> str:
