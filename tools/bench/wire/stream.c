@@ -2,7 +2,7 @@
  *
  *   stream ideal|redis
  *
- * It takes the commands that tools/bench/worker.py takes, a JSON object a line, and answers as that
+ * It takes the commands that tools/bench/worker.py takes, a JSON object a line, and answers as it
  * does; of the commands it knows open, prepare, set, verify, and all that begin with get. Its windows are those of
  * tools/bench/pages.py: value i is the source window's page (i * 7) % pages, batch j is read into
  * part j % parts of the target window.
@@ -121,8 +121,8 @@ static void prepare(struct client *client, const char *line)
         fail("calloc");
 }
 
-/* Lays the first *count* keys in a new order, so that a batch has its own side by side. Seed 0 leaves
- * them in their own. */
+/* Lays the first *count* keys in a new order, so that a batch has its own side by side. Seed 0
+ * leaves them in their own. */
 static void arrange(struct client *client, uint32_t count, uint64_t seed)
 {
     for (uint32_t i = 0; i < count; i++)

@@ -3,8 +3,8 @@
  *   request   header 32 | columns 60 + 10 a key | keys 32 each | of a set: values
  *   reply     header 32 | columns 16 a key      | of a get: values
  *
- * Frames have the sizes of this project's own, so that ratios compare stores and not headers. What a
- * column holds beyond the slot of a value is zero: nothing looks at it.
+ * Frames have the sizes of this project's own, so that ratios compare stores and not headers. What
+ * a column holds beyond the slot of a value is zero: nothing looks at it.
  * Guarantees: a transfer is whole, or the program ends with a sentence on its standard error.
  */
 
