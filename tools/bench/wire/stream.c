@@ -3,9 +3,9 @@
  *   stream ideal|redis
  *
  * It takes the commands that tools/bench/worker.py takes, a JSON object a line, and answers as it
- * does; of the commands it knows open, prepare, set, verify, and all that begin with get. Its windows are those of
- * tools/bench/pages.py: value i is the source window's page (i * 7) % pages, batch j is read into
- * part j % parts of the target window.
+ * does; of the commands it knows open, prepare, set, verify, and all that begin with get. Its
+ * windows are those of tools/bench/pages.py: value i is the source window's page (i * 7) % pages,
+ * batch j is read into part j % parts of the target window.
  * Guarantees: only transfers are on the clock; a value that comes back wrong ends the program.
  */
 
