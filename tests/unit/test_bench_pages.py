@@ -6,7 +6,7 @@ import pytest
 
 from tools.bench.failures import ContestantError
 from tools.bench.fio import parse
-from tools.bench.pages import Pages, poison, wrong_edges, wrong_values
+from tools.bench.pages import Pages, make_windows, poison, wrong_edges, wrong_values
 
 SIZE = 4096
 WINDOW_SIZE = 16 * SIZE
@@ -14,7 +14,7 @@ WINDOW_SIZE = 16 * SIZE
 
 @pytest.fixture(scope="module")
 def pages() -> Pages:
-    return Pages(SIZE, 4, 6, WINDOW_SIZE)
+    return Pages(SIZE, 4, 6, make_windows(WINDOW_SIZE))
 
 
 def copy(pages: Pages) -> None:
@@ -40,7 +40,7 @@ def test_a_new_version_has_other_bytes(pages: Pages) -> None:
 
 
 def test_keys_that_were_not_set_are_not_read() -> None:
-    fresh = Pages(SIZE, 4, 6, WINDOW_SIZE)
+    fresh = Pages(SIZE, 4, 6, make_windows(WINDOW_SIZE))
     fresh.unset(fresh.set_batches()[1])
 
     assert 4 == sum(len(batch.keys) for batch in fresh.get_batches(1))

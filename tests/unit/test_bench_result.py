@@ -3,7 +3,7 @@
 import json
 
 from tools.bench.failures import ContestantError
-from tools.bench.result import LimitGoal, RatioGoal, Row, Sample, Verdict
+from tools.bench.result import CostGoal, LimitGoal, RatioGoal, Row, Sample, Verdict
 from tools.bench.rounds import Outcome, interleave
 
 
@@ -31,6 +31,16 @@ def test_a_limit_is_met_by_the_median() -> None:
     assert Verdict.FAIL is verdict(1.0, 2.1, 9.0)
 
 
+def test_a_cost_is_met_by_a_small_enough_ratio() -> None:
+    def verdict(*ours: float) -> Verdict:
+        figures = {"kvstore": samples(*ours), "peer": samples(2, 2, 2)}
+        return Row("r", "m", "s/GB", figures, CostGoal(1.25, "peer")).verdict
+
+    assert Verdict.PASS is verdict(1, 2.5, 9)
+    assert Verdict.FAIL is verdict(1, 2.6, 9)
+    assert Verdict.UNKNOWN is Row("r", "m", "s", {"kvstore": samples(1)}, CostGoal(1, "x")).verdict
+
+
 def test_a_missing_peer_is_no_failure_of_ours() -> None:
     row = ratio_row(samples(1), [], problems={"peer": "not available: install it"})
 
@@ -53,6 +63,13 @@ def test_json_holds_medians_and_every_round() -> None:
     assert [1.0, 3.0] == found["rounds"]
     assert 0.6 == found["cpu_s_per_gb"]
     assert found["p50_ms"] is None
+
+
+def test_json_holds_the_ratios_of_a_cost() -> None:
+    figures = {"kvstore": samples(3, 4), "peer": samples(2, 2)}
+    found = Row("r", "m", "s/GB", figures, CostGoal(2, "peer")).to_json()
+
+    assert [1.5, 2.0] == found["ratios"]
 
 
 def test_round_zero_warms_up_and_the_order_rotates() -> None:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tools.bench.result import LimitGoal, RatioGoal, Row, Sample
+from tools.bench.result import CostGoal, LimitGoal, RatioGoal, Row, Sample
 from tools.bench.table import number, print_rows, problem_lines
 
 MET = Row(
@@ -65,3 +65,12 @@ def test_a_reason_is_said_once_for_all_its_rows() -> None:
     ]
 
     assert ["fio: not available: install fio (a, b)"] == problem_lines(rows)
+
+
+def test_a_cost_shows_what_it_is_compared_with() -> None:
+    samples = {"kvstore": [Sample(0.3)], "ideal TCP": [Sample(0.2)]}
+    text = printed(Row("cpu", "CPU time", "s/GB", samples, CostGoal(1.25, "ideal TCP")))
+
+    assert "ideal TCP 0.2 s/GB" in text
+    assert "1.50 x" in text
+    assert "≤ 1.25 x" in text

@@ -1,6 +1,6 @@
 """Measure this store beside its peers and the machine's limits; a table, and a JSON file.
 
-    python -m tools.bench                      every row, under eight minutes
+    python -m tools.bench                      every row, under fifteen minutes
     python -m tools.bench --quick              the same, smaller and rougher
     python -m tools.bench --only memory read   some rows
 
@@ -42,7 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="a rough run of about two minutes")
+    parser.add_argument("--quick", action="store_true", help="a rough run of about four minutes")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="ROW", default=list(GROUPS))
     parser.add_argument(
         "--dir", type=Path, default=DEFAULT_DIRECTORY, help="where data is written meanwhile"

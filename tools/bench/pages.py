@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 WINDOW_SIZE = 64 << 20
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -28,6 +29,18 @@ def key_of(prefix: int, i: int) -> bytes:
     return b"%08x-%023d" % (prefix, i)
 
 
+Windows: TypeAlias = tuple[mmap.mmap, mmap.mmap]
+
+
+def make_windows(size: int = WINDOW_SIZE) -> Windows:
+    """Return a source window of random bytes and a target window, both touched."""
+    source = mmap.mmap(-1, size, flags=PRIVATE)
+    target = mmap.mmap(-1, size, flags=PRIVATE)
+    source.write(os.urandom(size))
+    target.write(bytes(size))
+    return source, target
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Keys with their values (of a set) or with buffers and what they must hold (of a get)."""
@@ -41,17 +54,12 @@ class Batch:
 class Pages:
     """The values of *count* keys of *size* bytes, in batches of *batch_count*."""
 
-    def __init__(
-        self, size: int, batch_count: int, count: int, window_size: int = WINDOW_SIZE
-    ) -> None:
-        """Make the windows."""
+    def __init__(self, size: int, batch_count: int, count: int, windows: Windows) -> None:
+        """Take the windows: whoever used them before is done with them."""
         self.size = size
         self.batch_count = batch_count
         self.versions = [0] * count
-        self._source = mmap.mmap(-1, window_size, flags=PRIVATE)
-        self._target = mmap.mmap(-1, window_size, flags=PRIVATE)
-        self._source.write(os.urandom(window_size))
-        self._target.write(bytes(window_size))
+        self._source, self._target = windows
         self._keys = [key_of(size, i) for i in range(count)]
         self._sources = self._slices(self._source)
         self._targets = self._slices(self._target)

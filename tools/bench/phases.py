@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from threading import Barrier, Thread
 
+from tools.bench.contestants.abilities import MakesRoom
 from tools.bench.contestants.base import Contestant
 from tools.bench.failures import ContestantError
 from tools.bench.pages import Batch, Pages, poison, wrong_edges, wrong_values
@@ -83,6 +84,8 @@ def set_phase(contestant: Contestant, pages: Pages, limit_s: float) -> Timing:
     with without_garbage_collection():
         end = time.monotonic() + limit_s * WALL_FACTOR
         for batch in batches:
+            if isinstance(contestant, MakesRoom):
+                contestant.make_room(batch.keys)
             with clock.running():
                 contestant.set_batch(batch.keys, batch.sources)
             done += 1

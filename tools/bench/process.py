@@ -9,9 +9,10 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tools.bench.failures import ContestantError
 
@@ -24,12 +25,12 @@ LAST_WORDS_SIZE = 400
 class Process:
     """A worker process."""
 
-    def __init__(self, python: Path, kind: str, log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         """Start a worker; what its libraries print goes to *log*."""
         self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [python, "-m", "tools.bench.worker", kind],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -41,23 +42,32 @@ class Process:
 
     def call(self, command: str, **arguments: object) -> Mapping[str, float]:
         """Have a command performed and return its answer."""
+        self.send(command, **arguments)
+        found: Mapping[str, float] = self.receive()
+        return found
+
+    def send(self, command: str, **arguments: object) -> None:
+        """Have a command performed; receive() is to be called next."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
         except OSError as error:
             raise ContestantError(self._last_words()) from error
+
+    def receive(self) -> Mapping[str, Any]:
+        """Wait for the answer to the command that was sent, and return it."""
+        assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], COMMAND_TIMEOUT_S)[0]:
             self.kill()
-            raise ContestantError(f"{command}: no answer within {COMMAND_TIMEOUT_S} s")
+            raise ContestantError(f"no answer within {COMMAND_TIMEOUT_S} s")
         line = self._process.stdout.readline()
         if not line:
             raise ContestantError(self._last_words())
         result = json.loads(line)
         if "problem" in result:
-            raise ContestantError(f"{command}: {result['problem']}")
-        found: Mapping[str, float] = result["answer"]
-        return found
+            raise ContestantError(str(result["problem"]))
+        answer: Mapping[str, Any] = result["answer"]
+        return answer
 
     def kill(self) -> None:
         """End it and what it started as kill -9 does, and wait until it is gone."""
@@ -83,9 +93,9 @@ class Process:
 
 
 @contextmanager
-def process(python: Path, kind: str, log: Path) -> Iterator[Process]:
+def process(command: Sequence[str], log: Path) -> Iterator[Process]:
     """Start a worker and end it."""
-    started = Process(python, kind, log)
+    started = Process(command, log)
     try:
         yield started
     finally:

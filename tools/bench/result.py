@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from statistics import median
+from typing import TypeAlias
 
 from tools.bench.stats import median_ratio, ratios
 
@@ -29,7 +30,7 @@ class Sample:
 
     value: float
     cpu_s_per_gb: float | None = None
-    """CPU time of the contestant's process for each 10^9 bytes."""
+    """CPU time for each 10^9 bytes: of the contestant's process, over the network of both ends."""
     p50_ms: float | None = None
     p99_ms: float | None = None
 
@@ -47,6 +48,18 @@ class RatioGoal:
 
 
 @dataclass(frozen=True, slots=True)
+class CostGoal:
+    """To take at most so many times as much as another contestant."""
+
+    at_most: float
+    against: str
+
+    def __str__(self) -> str:
+        """Return what the table says."""
+        return f"≤ {self.at_most:g} x"
+
+
+@dataclass(frozen=True, slots=True)
 class LimitGoal:
     """To be at most so much."""
 
@@ -58,6 +71,9 @@ class LimitGoal:
         return f"≤ {self.at_most:g} {self.unit}"
 
 
+Goal: TypeAlias = RatioGoal | CostGoal | LimitGoal
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One measurement. *samples* hold a list for each contestant, a sample a round."""
@@ -66,7 +82,7 @@ class Row:
     measure: str
     unit: str
     samples: Mapping[str, Sequence[Sample]]
-    goal: RatioGoal | LimitGoal | None = None
+    goal: Goal | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     """Why a contestant has no figure."""
     note: str = ""
@@ -99,11 +115,13 @@ class Row:
         ratio = self.ratio(self.goal.against)
         if ratio is None:
             return Verdict.UNKNOWN
+        if isinstance(self.goal, CostGoal):
+            return Verdict.PASS if ratio <= self.goal.at_most else Verdict.FAIL
         return Verdict.PASS if ratio >= self.goal.at_least else Verdict.FAIL
 
     def to_json(self) -> dict[str, object]:
         """Return what the JSON file holds of this row."""
-        against = self.goal.against if isinstance(self.goal, RatioGoal) else None
+        against = None if isinstance(self.goal, LimitGoal | None) else self.goal.against
         return {
             "name": self.name,
             "measure": self.measure,

@@ -31,6 +31,8 @@ class Settings:
     exists_objects: int
     setters_each: int
     """Sets of each concurrent setter in a turn."""
+    crowd_s: float
+    """Length of a turn of many clients at once: enough for each to have many."""
 
 
 def full(directory: Path, rounds: int | None) -> Settings:
@@ -47,6 +49,7 @@ def full(directory: Path, rounds: int | None) -> Settings:
         footprint_objects=1_000_000,
         exists_objects=200_000,
         setters_each=16,
+        crowd_s=2.0,
     )
 
 
@@ -64,6 +67,7 @@ def quick(directory: Path, rounds: int | None) -> Settings:
         footprint_objects=200_000,
         exists_objects=50_000,
         setters_each=4,
+        crowd_s=0.8,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tools.bench.result import OURS, LimitGoal, RatioGoal, Row, Verdict
+from tools.bench.result import OURS, CostGoal, LimitGoal, RatioGoal, Row, Verdict
 
 STYLES = {
     Verdict.PASS: "bold green",
@@ -65,14 +65,14 @@ def figure(row: Row, contestant: str) -> str:
 
 def against(row: Row) -> str:
     """Return the contestant that the goal names, with its median."""
-    if not isinstance(row.goal, RatioGoal):
+    if not isinstance(row.goal, RatioGoal | CostGoal):
         return ""
     return f"{row.goal.against} {figure(row, row.goal.against)}"
 
 
 def ratio(row: Row) -> str:
     """Return the median ratio, or how much of a limit is used."""
-    if isinstance(row.goal, RatioGoal):
+    if isinstance(row.goal, RatioGoal | CostGoal):
         found = row.ratio(row.goal.against)
         return "-" if found is None else f"{found:.2f} x"
     ours = row.median(OURS)
@@ -82,7 +82,7 @@ def ratio(row: Row) -> str:
 
 def beside(row: Row) -> str:
     """Return the contestants that no goal is about, then the note."""
-    named = {OURS, row.goal.against if isinstance(row.goal, RatioGoal) else OURS}
+    named = {OURS, row.goal.against if isinstance(row.goal, RatioGoal | CostGoal) else OURS}
     others = [f"{name}: {figure(row, name)}" for name in row.samples if name not in named]
     return "; ".join([*others, *([row.note] if row.note else [])])
 

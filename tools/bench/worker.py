@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import TypeAlias
 
+from tools.bench.contestants.abilities import Crowd, Pipelined, SingleGetter
 from tools.bench.contestants.base import Contestant, Options
 from tools.bench.contestants.openers import opener
 from tools.bench.failures import ContestantError
-from tools.bench.pages import Pages, key_of
+from tools.bench.pages import Pages, Windows, key_of, make_windows
 from tools.bench.phases import (
     concurrent_set_phase,
     exists_phase,
@@ -25,8 +26,10 @@ from tools.bench.phases import (
     set_phase,
     verify_phase,
 )
+from tools.bench.phases_network import pipelined_get_phase, single_get_phase
 
 Answer: TypeAlias = "dict[str, float | str]"
+Answers: TypeAlias = "dict[str, object]"
 
 FILL_BATCH_COUNT = 1024
 MISSING = 1 << 40
@@ -41,6 +44,7 @@ class Worker:
         self._opener = opener(kind)
         self._contestant: Contestant | None = None
         self._pages: Pages | None = None
+        self._windows: Windows | None = None
 
     def open(self, directory: str, options: Options) -> Answer:
         """Open the contestant; how long it took."""
@@ -57,8 +61,9 @@ class Worker:
         return {"seconds": time.perf_counter() - before}
 
     def prepare(self, size: int, batch_count: int, count: int) -> Answer:
-        """Make values and buffers."""
-        self._pages = Pages(size, batch_count, count)
+        """Make values and buffers, in place of those before."""
+        self._windows = self._windows or make_windows()
+        self._pages = Pages(size, batch_count, count, self._windows)
         return {}
 
     def register(self) -> Answer:
@@ -78,6 +83,29 @@ class Worker:
     def get(self, seed: int, limit_s: float, passes_max: int) -> Answer:
         """Time gets."""
         return dict(get_phase(self._held(), self._prepared(), seed, limit_s, passes_max).to_json())
+
+    def get_pipelined(self, seed: int, limit_s: float, depth: int) -> Answer:
+        """Time gets of which *depth* batches are in flight."""
+        held = self._held()
+        if not isinstance(held, Pipelined):
+            raise ContestantError("has one batch in flight")
+        return dict(pipelined_get_phase(held, self._prepared(), seed, limit_s, depth).to_json())
+
+    def get_single(self, seed: int, limit_s: float) -> Answer:
+        """Time gets of single keys."""
+        held = self._held()
+        if not isinstance(held, SingleGetter):
+            raise ContestantError("has no call for one key")
+        return dict(single_get_phase(held, self._prepared(), seed, limit_s).to_json())
+
+    def set_mixed(self, batches: int) -> Answer:
+        """Set the values that a crowd gets."""
+        self._crowd().set_mixed(batches)
+        return {}
+
+    def crowd(self, seed: int, batches: int, start_at: float, seconds: float) -> Answers:
+        """Have a crowd of clients get; what each of them did."""
+        return self._crowd().run(seed, batches, start_at, seconds)
 
     def verify(self, seed: int) -> Answer:
         """Compare every byte of every value."""
@@ -122,6 +150,12 @@ class Worker:
             raise ContestantError("not open")
         return self._contestant
 
+    def _crowd(self) -> Crowd:
+        held = self._held()
+        if not isinstance(held, Crowd):
+            raise ContestantError("is one client")
+        return held
+
     def _prepared(self) -> Pages:
         if self._pages is None:
             raise ContestantError("not prepared")
@@ -136,6 +170,10 @@ COMMANDS = (
     "unregister",
     "set",
     "get",
+    "get_pipelined",
+    "get_single",
+    "set_mixed",
+    "crowd",
     "verify",
     "set_concurrently",
     "fill",
@@ -153,7 +191,7 @@ def answer(worker: Worker, line: str) -> dict[str, object]:
     try:
         return {"answer": getattr(worker, name)(**command)}
     except Exception as error:
-        return {"problem": f"{type(error).__name__}: {error}"}
+        return {"problem": f"{name}: {type(error).__name__}: {error}"}
 
 
 def main() -> None:

@@ -14,6 +14,14 @@ CLASSES = {
     "diskcache": ("diskcache_sqlite", "DiskCache"),
     "redis": ("redis_unix", "Redis"),
     "files": ("files", "FilePerValue"),
+    "kvstore-network": ("kvstore_network", "Network"),
+    "kvstore-async": ("kvstore_network", "AsyncNetwork"),
+    "kvstore-crowd": ("kvstore_crowd", "Crowd"),
+    "redis-tcp": ("resp", "RedisTCP"),
+    "valkey": ("resp", "Valkey"),
+    "memcached": ("memcached", "Memcached"),
+    "mooncake": ("mooncake", "Mooncake"),
+    "lmcache": ("lmcache_tcp", "LMCache"),
     "flushed": ("files", "FlushedFile"),
 }
 

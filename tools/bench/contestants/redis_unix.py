@@ -1,21 +1,20 @@
 """redis-server without persistence, by redis-py (with hiredis) over a unix socket of its own."""
 
 import subprocess
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tools.bench.contestants.base import Options, Peer
+from tools.bench.contestants.base import Options
+from tools.bench.contestants.resp import READ_SIZE, RESP
 from tools.bench.failures import ContestantError
 
 READY_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 SOCKET_PATH_SIZE_MAX = 107
-READ_SIZE = 1 << 20
 
 
-class Redis(Peer):
+class Redis(RESP):
     """A server started here and ended here, by its process id."""
 
     def __init__(self, directory: Path, options: Options) -> None:
@@ -48,28 +47,6 @@ class Redis(Peer):
         )
         client.ping()  # waits until the server is there
         return client
-
-    def set_batch(self, keys: Sequence[bytes], values: Sequence[memoryview]) -> None:
-        """Pipeline SET."""
-        pipeline = self._client.pipeline(transaction=False)
-        for key, value in zip(keys, values, strict=True):
-            pipeline.set(key, value)
-        if not all(pipeline.execute()):
-            raise ContestantError("SET failed")
-
-    def get_batch(self, keys: Sequence[bytes], targets: Sequence[memoryview]) -> None:
-        """MGET, then copy each."""
-        for value, target in zip(self._client.mget(keys), targets, strict=True):
-            if value is None:
-                raise ContestantError("a key is missing")
-            target[:] = value
-
-    def exists_batch(self, keys: Sequence[bytes]) -> Sequence[object]:
-        """Pipeline EXISTS."""
-        pipeline = self._client.pipeline(transaction=False)
-        for key in keys:
-            pipeline.exists(key)
-        return [count > 0 for count in pipeline.execute()]
 
     def close(self) -> None:
         """Disconnect and end the server."""

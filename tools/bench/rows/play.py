@@ -14,7 +14,7 @@ from pathlib import Path
 from tools.bench.environment import Environment
 from tools.bench.failures import ContestantError
 from tools.bench.process import Process, process
-from tools.bench.result import LimitGoal, RatioGoal, Row, Sample
+from tools.bench.result import Goal, Row, Sample
 from tools.bench.rounds import Outcome, Turn, interleave
 from tools.bench.settings import Settings
 
@@ -67,7 +67,7 @@ class Play:
         if problem:
             raise ContestantError(problem)
         log = self.directory / "log"
-        started = self.stack.enter_context(process(self.bench.environment.python(kind), kind, log))
+        started = self.stack.enter_context(process(self.bench.environment.command(kind), log))
         started.call("open", directory=str(folder), options=options)
         return started
 
@@ -104,7 +104,7 @@ class Play:
         name: str,
         measure: str,
         unit: str,
-        goal: RatioGoal | LimitGoal | None = None,
+        goal: Goal | None = None,
         note: str = "",
     ) -> Row:
         """Return the outcome as a row."""

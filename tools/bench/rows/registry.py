@@ -10,8 +10,12 @@ from tools.bench.rows import (
     durable_sets,
     footprint,
     lookups,
+    many_clients,
     memory_reads,
+    node_memory,
     opening,
+    wire,
+    wire_peers,
 )
 from tools.bench.rows.play import Bench
 
@@ -35,5 +39,15 @@ GROUPS: Mapping[str, Group] = {
     "footprint": Group(footprint.measure),
     "peers": Group(
         comparison.measure, ("memcpy", "fio", "lmdb", "rocksdict", "diskcache", "redis")
+    ),
+    "wire": Group(wire.gets, ("ideal",)),
+    "wire-set": Group(wire.sets, ("ideal",)),
+    "wire-small": Group(wire.small, ("ideal", "redis-stream")),
+    "wire-single": Group(wire.single, ("ideal",)),
+    "wire-many": Group(many_clients.measure),
+    "node-memory": Group(node_memory.measure),
+    "wire-peers": Group(
+        wire_peers.measure,
+        ("ideal", "redis-tcp", "valkey", "memcached", "mooncake", "lmcache"),
     ),
 }
