@@ -48,7 +48,7 @@ int kv_reactor_init(kv_reactor *reactor, const kv_reactor_calls *calls, bool pri
 int kv_reactor_open(uint32_t driver, kv_reactor **reactor)
 {
     if (driver == KV_REACTOR_URING)
-        return -ENOSYS;
+        return kv_reactor_uring_open(reactor);
     return kv_reactor_epoll_open(false, reactor);
 }
 
