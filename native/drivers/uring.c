@@ -146,12 +146,16 @@ int kv_uring_open(uint32_t depth, kv_uring *ring)
 
 int kv_uring_open_loop(uint32_t entries, kv_uring *ring)
 {
-    /* A disabled ring takes no operation that would tell whether it works. */
+    struct io_uring_probe probe = {0};
+    /* A disabled ring takes no operation that would tell whether all its calls are allowed. */
     int result = kv_uring_open(1, ring);
 
     if (result != 0)
         return result;
+    result = kv_uring_register(ring, IORING_REGISTER_PROBE, &probe, 0);
     kv_uring_close(ring);
+    if (result != 0)
+        return result;
     result = uring_open(LOOP_FLAGS, entries, FEATURES | IORING_FEAT_EXT_ARG, ring);
     ring->disabled = true;
     return result == -EINVAL ? -ENOSYS : result;
