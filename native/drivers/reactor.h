@@ -82,7 +82,7 @@ typedef struct kv_listener {
     bool closing;
 } kv_listener;
 
-/* `driver` as in kv_reactor_driver. -ENOSYS, -EPERM or -EACCES: io_uring was asked for and is not
+/* `driver` as in kv_reactor_driver; -EINVAL if it is none. -ENOSYS, -EPERM or -EACCES: io_uring was asked for and is not
  * to be had. With io_uring one and the same thread makes every call of kv_reactor_turn. */
 int kv_reactor_open(uint32_t driver, kv_reactor **reactor);
 /* A reactor that neither receives mail nor is stopped by others, for one caller that turns it until

@@ -66,6 +66,7 @@ struct kv_reactor {
 
 /* Every driver opens with the front's part set up. */
 int kv_reactor_epoll_open(bool private, kv_reactor **reactor);
+int kv_reactor_uring_open(kv_reactor **reactor);
 /* Everything but the driver's own; 0 or a negative errno. */
 int kv_reactor_init(kv_reactor *reactor, const kv_reactor_calls *calls, bool private);
 

@@ -13,11 +13,20 @@
 /* The kernel moves the submission head only after a whole batch, when operations of that batch may
  * have completed already and others been filled in their place: one depth of each. */
 #define ENTRIES_PER_OPERATION 2u
+#define LOOP_COMPLETIONS_PER_ENTRY 8u
 #define KERNEL_PAUSE_NS 100000 /* when the kernel has no memory for a request */
 
 /* Threads other than the reaper submit, so neither IORING_SETUP_SINGLE_ISSUER nor COOP_TASKRUN
  * fits: with the latter, completions would wait until the submitter next enters the kernel. */
 #define SETUP_FLAGS (IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE)
+/* A loop's completions are worked out in its own io_uring_enter, without interrupting its thread.
+ * That thread is not always the one that opens the ring: it starts disabled. */
+#define LOOP_FLAGS                                                                             \
+    (SETUP_FLAGS | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |                      \
+     IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED)
+#define FEATURES (IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP)
+
+#define NS_PER_S 1000000000u
 
 static int uring_enter(kv_uring *ring, uint32_t submit, uint32_t complete, uint32_t flags)
 {
@@ -26,30 +35,23 @@ static int uring_enter(kv_uring *ring, uint32_t submit, uint32_t complete, uint3
     return result < 0 ? -errno : (int)result;
 }
 
-static int uring_setup(uint32_t entries, struct io_uring_params *parameters)
+static int uring_setup(uint32_t flags, uint32_t entries, uint32_t features,
+                       struct io_uring_params *parameters)
 {
-    /* Kernels before 5.18 do not know SUBMIT_ALL; without it a refused entry only costs one more
-     * system call. */
-    static const uint32_t flags[] = {SETUP_FLAGS | IORING_SETUP_SUBMIT_ALL, SETUP_FLAGS};
-    long result = -1;
+    bool loop = (flags & IORING_SETUP_SINGLE_ISSUER) != 0;
+    int descriptor;
 
-    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]) && result < 0; i++) {
-        memset(parameters, 0, sizeof(*parameters));
-        parameters->flags = flags[i];
-        parameters->cq_entries = entries;
-        result = syscall(__NR_io_uring_setup, entries, parameters);
-        if (result < 0 && errno != EINVAL)
-            return -errno;
-    }
-    /* A kernel that knows none of the flags, or lacks the features, is too old. */
-    if (result < 0)
-        return -ENOSYS;
-    if ((parameters->features & IORING_FEAT_SINGLE_MMAP) == 0 ||
-        (parameters->features & IORING_FEAT_NODROP) == 0) {
-        close((int)result);
+    memset(parameters, 0, sizeof(*parameters));
+    parameters->flags = flags;
+    parameters->cq_entries = loop ? entries * LOOP_COMPLETIONS_PER_ENTRY : entries;
+    descriptor = (int)syscall(__NR_io_uring_setup, entries, parameters);
+    if (descriptor < 0)
+        return -errno;
+    if ((parameters->features & features) != features) {
+        close(descriptor);
         return -ENOSYS;
     }
-    return (int)result;
+    return descriptor;
 }
 
 static int uring_map(kv_uring *ring, const struct io_uring_params *parameters)
@@ -108,26 +110,55 @@ static int uring_try(kv_uring *ring)
     return 0;
 }
 
-int kv_uring_open(uint32_t depth, kv_uring *ring)
+static int uring_open(uint32_t flags, uint32_t entries, uint32_t features, kv_uring *ring)
 {
-    uint32_t entries = depth * ENTRIES_PER_OPERATION;
     struct io_uring_params parameters;
     int result;
 
-    assert(depth > 0);
     memset(ring, 0, sizeof(*ring));
-    ring->descriptor = uring_setup(entries, &parameters);
+    ring->descriptor = uring_setup(flags, entries, features, &parameters);
     if (ring->descriptor < 0)
         return ring->descriptor;
     result = parameters.sq_entries >= entries ? uring_map(ring, &parameters) : -ENOMEM;
-    if (result != 0) {
+    if (result != 0)
         close(ring->descriptor);
-        return result;
-    }
+    return result;
+}
+
+int kv_uring_open(uint32_t depth, kv_uring *ring)
+{
+    uint32_t entries = depth * ENTRIES_PER_OPERATION;
+    int result;
+
+    assert(depth > 0);
+    /* Kernels before 5.18 do not know SUBMIT_ALL; without it a refused entry only costs one more
+     * system call. */
+    result = uring_open(SETUP_FLAGS | IORING_SETUP_SUBMIT_ALL, entries, FEATURES, ring);
+    if (result == -EINVAL)
+        result = uring_open(SETUP_FLAGS, entries, FEATURES, ring);
+    if (result != 0) /* A kernel that knows not even these flags is too old. */
+        return result == -EINVAL ? -ENOSYS : result;
     result = uring_try(ring);
     if (result != 0)
         kv_uring_close(ring);
     return result;
+}
+
+int kv_uring_open_loop(uint32_t entries, kv_uring *ring)
+{
+    struct io_uring_probe probe = {0};
+    /* A disabled ring takes no operation that would tell whether all its calls are allowed. */
+    int result = kv_uring_open(1, ring);
+
+    if (result != 0)
+        return result;
+    result = kv_uring_register(ring, IORING_REGISTER_PROBE, &probe, 0);
+    kv_uring_close(ring);
+    if (result != 0)
+        return result;
+    result = uring_open(LOOP_FLAGS, entries, FEATURES | IORING_FEAT_EXT_ARG, ring);
+    ring->disabled = true;
+    return result == -EINVAL ? -ENOSYS : result;
 }
 
 void kv_uring_close(kv_uring *ring)
@@ -173,7 +204,51 @@ void kv_uring_submit(kv_uring *ring, uint32_t count)
     }
 }
 
+bool kv_uring_has_room(const kv_uring *ring)
+{
+    /* Acquire: pairs with the kernel's release of entries it has read. */
+    uint32_t head = __atomic_load_n(ring->submission_head, __ATOMIC_ACQUIRE);
+
+    return ring->filled - head <= ring->submission_mask;
+}
+
+int kv_uring_enter(kv_uring *ring, uint64_t timeout_ns)
+{
+    struct __kernel_timespec time = {.tv_sec = (int64_t)(timeout_ns / NS_PER_S),
+                                     .tv_nsec = (long long)(timeout_ns % NS_PER_S)};
+    struct io_uring_getevents_arg argument = {.ts = (uintptr_t)&time};
+    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    uint32_t submit;
+    long result;
+
+    if (ring->disabled) {
+        int error = kv_uring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+
+        if (error < 0)
+            return error;
+        ring->disabled = false;
+    }
+    kv_uring_publish(ring);
+    submit = ring->filled - __atomic_load_n(ring->submission_head, __ATOMIC_ACQUIRE);
+    if (timeout_ns == UINT64_MAX)
+        argument.ts = 0;
+    result = syscall(__NR_io_uring_enter, ring->descriptor, submit, timeout_ns > 0 ? 1 : 0, flags,
+                     &argument, sizeof(argument));
+    return result < 0 ? -errno : 0;
+}
+
 bool kv_uring_pop(kv_uring *ring, uint64_t *user_data, int32_t *result)
+{
+    struct io_uring_cqe entry;
+
+    if (!kv_uring_pop_entry(ring, &entry))
+        return false;
+    *user_data = entry.user_data;
+    *result = entry.res;
+    return true;
+}
+
+bool kv_uring_pop_entry(kv_uring *ring, struct io_uring_cqe *entry)
 {
     uint32_t head = __atomic_load_n(ring->completion_head, __ATOMIC_RELAXED);
     const struct io_uring_cqe *cqe = &ring->completions[head & ring->completion_mask];
@@ -181,8 +256,9 @@ bool kv_uring_pop(kv_uring *ring, uint64_t *user_data, int32_t *result)
     /* Acquire: pairs with the kernel's release of completed entries. */
     if (head == __atomic_load_n(ring->completion_tail, __ATOMIC_ACQUIRE))
         return false;
-    *user_data = cqe->user_data;
-    *result = cqe->res;
+    entry->user_data = cqe->user_data;
+    entry->res = cqe->res;
+    entry->flags = cqe->flags;
     /* Release: the kernel may write the entry again after this. */
     __atomic_store_n(ring->completion_head, head + 1, __ATOMIC_RELEASE);
     return true;

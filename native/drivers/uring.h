@@ -16,6 +16,7 @@
 
 typedef struct kv_uring {
     int descriptor;
+    bool disabled; /* a loop's, before its first enter */
     uint32_t filled; /* own copy of the submission tail; ahead of it until published */
     uint32_t submission_mask;
     uint32_t completion_mask;
@@ -35,6 +36,18 @@ typedef struct kv_uring {
 int kv_uring_open(uint32_t depth, kv_uring *ring);
 /* Also in a forked child, whose copy goes without a trace in the parent's. */
 void kv_uring_close(kv_uring *ring);
+
+/* A ring of one thread, which fills, enters and pops: the one that makes the first kv_uring_enter.
+ * Any number of operations may be out; completions beyond the ring's room wait in the kernel.
+ * -ENOSYS (also before Linux 6.1), -EPERM, -EACCES, -ENOMEM. */
+int kv_uring_open_loop(uint32_t entries, kv_uring *ring);
+/* Whether kv_uring_fill has room; of a loop's ring. */
+bool kv_uring_has_room(const kv_uring *ring);
+/* Hand over what is filled, and wait for one completion, or for `timeout_ns` at most (0: only look,
+ * UINT64_MAX: without end). 0 or a negative errno: what was not taken stays filled. */
+int kv_uring_enter(kv_uring *ring, uint64_t timeout_ns);
+/* As kv_uring_pop, with the flags of the completion. */
+bool kv_uring_pop_entry(kv_uring *ring, struct io_uring_cqe *entry);
 
 /* The next free entry, zeroed. */
 struct io_uring_sqe *kv_uring_fill(kv_uring *ring);

@@ -28,6 +28,8 @@ typedef struct test_end {
     uint32_t connects;
     uint32_t receives;
     uint32_t sends;
+    uint32_t expected_receives; /* the test's own */
+    uint32_t expected_sends;
     uint32_t closes;
     int64_t received; /* results */
     int64_t sent;

@@ -12,6 +12,9 @@
 #define ECHO_BYTES 200000u
 #define ECHO_PART 70000u
 #define CROWD 1000u /* pairs */
+#define PAIRS 20u
+#define PAIR_BYTES 100000u
+#define PAIR_STEPS 6000u
 
 /* ---- a crowd ---- */
 
@@ -202,11 +205,97 @@ static void every_byte_of_many_connections_is_echoed(test_driver driver)
     kv_reactor_close(reactor);
 }
 
+/* ---- closings ---- */
+
+/* Both ends of a connection, and their memory, which is freed as soon as it may be. */
+typedef struct test_pair {
+    test_end ends[2];
+    uint8_t memory[2][PAIR_BYTES];
+} test_pair;
+
+static void pair_step(test_pair *pair, kv_random *random)
+{
+    test_end *end = &pair->ends[kv_random_below(random, 2)];
+    uint64_t size = 1 + kv_random_below(random, PAIR_BYTES);
+
+    if (end->socket.closing)
+        return;
+    switch (kv_random_below(random, 8)) {
+    case 0:
+        kv_socket_close(&end->socket);
+        break;
+    case 1:
+    case 2:
+    case 3:
+        if (end->receives == end->expected_receives) {
+            end->expected_receives++;
+            end_receive(end, pair->memory[0], size);
+        }
+        break;
+    default:
+        if (end->sends == end->expected_sends) {
+            end->expected_sends++;
+            end_send(end, pair->memory[1], size);
+        }
+        break;
+    }
+}
+
+static test_pair *pair_make(kv_reactor *reactor, bool tcp)
+{
+    test_pair *pair = calloc(1, sizeof(*pair));
+    int descriptors[2];
+
+    assert(pair != NULL);
+    if (tcp)
+        tcp_pair_open(descriptors);
+    else
+        pair_open(descriptors);
+    for (uint32_t i = 0; i < 2; i++)
+        end_open(&pair->ends[i], reactor, descriptors[i]);
+    return pair;
+}
+
+static void sockets_closed_at_any_moment_are_closed_once(test_driver driver)
+{
+    static test_pair *pairs[PAIRS];
+    kv_reactor *reactor = open_reactor(driver);
+    kv_random random;
+
+    kv_random_init(&random, 5);
+    for (uint32_t step = 0; step < PAIR_STEPS; step++) {
+        test_pair **pair = &pairs[kv_random_below(&random, PAIRS)];
+
+        if (*pair == NULL)
+            *pair = pair_make(reactor, kv_random_one_in(&random, 2));
+        else
+            pair_step(*pair, &random);
+        if ((*pair)->ends[0].closes + (*pair)->ends[1].closes == 2) {
+            free(*pair);
+            *pair = NULL;
+        }
+        if (kv_random_one_in(&random, 3))
+            (void)kv_reactor_turn(reactor, 0);
+    }
+    for (uint32_t i = 0; i < PAIRS; i++) {
+        for (uint32_t k = 0; pairs[i] != NULL && k < 2; k++) {
+            if (!pairs[i]->ends[k].socket.closing)
+                kv_socket_close(&pairs[i]->ends[k].socket);
+            while (pairs[i]->ends[k].closes == 0)
+                (void)kv_reactor_turn(reactor, KV_REACTOR_FOREVER);
+        }
+        free(pairs[i]);
+        pairs[i] = NULL;
+    }
+    kv_reactor_close(reactor);
+}
+
 int main(void)
 {
     static const test_rule rules[] = {
         two_thousand_sockets_are_served,
         every_byte_of_many_connections_is_echoed,
+        sockets_closed_at_any_moment_are_closed_once,
     };
     struct rlimit limit;
 
