@@ -257,6 +257,7 @@ struct kv_work {
     uint64_t sequence;
     uint32_t size;       /* of the value, copied for use without the lock */
     uint32_t checksum;
+    uint32_t received;   /* receive: bytes of the value that have come */
     uint32_t pending;    /* device writes out */
     uint32_t run;
     uint16_t piece_count;
@@ -269,6 +270,7 @@ struct kv_work {
     uint8_t epoch;       /* parity of the one in which it was linked */
     uint8_t outcome;     /* kv_status once visible */
     uint8_t retried;
+    uint8_t awaits;      /* receive: it has its memory, and bytes are to come; the stepping thread's */
     uint8_t intact;      /* get: the copy matched its checksum */
     int32_t error;
 };
@@ -290,6 +292,11 @@ struct kv_operation {
     uint32_t kind;
     uint32_t count;
     uint32_t next;         /* first item not begun */
+    kv_frame *run_frame;   /* receive: memory of the run whose values are coming; the stepping thread's, as are the next four */
+    uint64_t awaited_size; /* receive: bytes that have memory and have not come */
+    uint64_t came_size;    /* receive: bytes that have come since the last write began */
+    uint32_t came_next;    /* receive: first item that has not come */
+    uint32_t write_next;   /* set: first item whose write has not begun */
     uint32_t append_next;  /* set: first item not appended */
     uint32_t close_next;   /* set: first item not closed */
     uint32_t done_count;
@@ -302,6 +309,7 @@ struct kv_operation {
     bool again;            /* something happened while it ran */
     bool waits_visible;    /* wait_sequence counts against visible, else against flushed */
     bool if_absent;
+    bool unstepped;        /* receive: a value is complete and no step has seen it; the stepping thread's */
     bool coming;           /* counted in sets_coming */
     bool complete;         /* every item has its status */
     bool late;             /* set at durability memory: from here on values are linked when they are stored */

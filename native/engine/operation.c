@@ -181,6 +181,7 @@ static bool step_once(kv_operation *operation)
     switch (operation->kind) {
     case KV_OP_SET:
     case KV_OP_MOVE:
+    case KV_OP_RECEIVE:
         return kv_set_step(operation);
     case KV_OP_GET:
     case KV_OP_READ_DEVICE:

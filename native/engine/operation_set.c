@@ -7,6 +7,8 @@
  * the way. Values too small for an extent of their own are laid side by side in a run, one device
  * write for all. Records are appended in the order of the batch, so the last of equal keys wins.
  *
+ * A set that receives its values in pieces reserves and stages in steps of its own (set_push.c).
+ *
  * At durability memory a value is linked and answered once it is staged; its object is `stored` = 0
  * and names the object it replaced (its shadow), which keeps its extents until the new record exists. */
 
@@ -19,12 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copy `size` bytes to a frame from byte `position` on; the checksum of what was copied. Not locked. */
-static uint32_t copy_in(const kv_tier *tier, const kv_frame *frame, uint32_t position,
-                        const uint8_t *source, uint32_t size)
+uint32_t kv_set_copy_in(const kv_tier *tier, const kv_frame *frame, uint32_t position,
+                        const uint8_t *source, uint32_t size, uint32_t checksum)
 {
-    uint32_t checksum = 0;
-
     while (size > 0) {
         uint32_t part;
         uint8_t *target = kv_frame_range(tier, frame, position, &part);
@@ -39,13 +38,15 @@ static uint32_t copy_in(const kv_tier *tier, const kv_frame *frame, uint32_t pos
     return checksum;
 }
 
-/* Nothing of other values reaches the device: clear what lies between and behind. */
-static void clear_from(const kv_tier *tier, const kv_frame *frame, uint32_t position)
+void kv_set_clear(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t end)
 {
-    while (position < frame->span) {
+    assert(end <= frame->span);
+    while (position < end) {
         uint32_t part;
         uint8_t *target = kv_frame_range(tier, frame, position, &part);
 
+        if (part > end - position)
+            part = end - position;
         memset(target, 0, part);
         position += part;
     }
@@ -64,13 +65,13 @@ static void stage(kv_operation *operation, kv_work *work, const kv_frame *run_fr
         return;
     }
     if (!work->packed) {
-        work->checksum = copy_in(tier, work->frame, 0, source, work->size);
-        clear_from(tier, work->frame, work->size);
+        work->checksum = kv_set_copy_in(tier, work->frame, 0, source, work->size, 0);
+        kv_set_clear(tier, work->frame, work->size, work->frame->span);
         return;
     }
-    work->checksum = copy_in(tier, run_frame, work->position, source, work->size);
+    work->checksum = kv_set_copy_in(tier, run_frame, work->position, source, work->size, 0);
     if (work->frame)
-        copy_in(tier, work->frame, 0, source, work->size);
+        kv_set_copy_in(tier, work->frame, 0, source, work->size, 0);
 }
 
 /* Stage the works [first, end). Not locked. */
@@ -85,7 +86,7 @@ static void stage_all(kv_operation *operation, uint32_t first, uint32_t end)
             continue;
         if (work->staging) {
             run_frame = work->staging;
-            clear_from(&operation->engine->tier, run_frame, 0);
+            kv_set_clear(&operation->engine->tier, run_frame, 0, run_frame->span);
         }
         stage(operation, work, run_frame);
     }
@@ -118,6 +119,8 @@ static void set_abort(kv_operation *operation)
 
     kv_set_came(operation);
     kv_list_remove(&operation->wait);
+    if (operation->kind == KV_OP_RECEIVE)
+        kv_push_abort(operation);
     for (uint32_t i = begun; i < operation->count; i++)
         kv_set_close(operation, &operation->works[i], operation->abort_status);
     operation->next = operation->count;
@@ -190,7 +193,7 @@ static void write_fail(kv_operation *operation, uint32_t first, uint32_t end)
 static void set_write(kv_operation *operation, uint32_t first, uint32_t end)
 {
     kv_engine *engine = operation->engine;
-    bool early = engine->options.durability == KV_DURABILITY_MEMORY && operation->kind == KV_OP_SET;
+    bool early = engine->options.durability == KV_DURABILITY_MEMORY && operation->kind != KV_OP_MOVE;
     uint32_t run = 0;
 
     for (uint32_t i = first; i < end; i++) {
@@ -200,7 +203,9 @@ static void set_write(kv_operation *operation, uint32_t first, uint32_t end)
             continue;
         work->object->checksum = work->checksum;
         work->state = work->size > 0 ? KV_WORK_WRITING : KV_WORK_WRITTEN;
-        if (early && !operation->answered)
+        if (work->outcome != KV_OK && !work->packed)
+            work->state = KV_WORK_WRITTEN; /* it will be given up */
+        if (early && !operation->answered && work->outcome == KV_OK)
             kv_set_link_unstored(operation, work);
     }
     for (uint32_t i = first; i < end; i++) {
@@ -217,22 +222,27 @@ static void set_write(kv_operation *operation, uint32_t first, uint32_t end)
 bool kv_set_step(kv_operation *operation)
 {
     kv_engine *engine = operation->engine;
-    uint32_t first = operation->next;
+    bool receives = operation->kind == KV_OP_RECEIVE;
+    uint32_t first = receives ? operation->write_next : operation->next;
     uint32_t end;
     bool progress;
 
     pthread_mutex_lock(&engine->lock);
     progress = set_advance(operation);
-    end = operation->abort_status ? first : operation->next;
-    pthread_mutex_unlock(&engine->lock);
-
-    stage_all(operation, first, end);
-
-    pthread_mutex_lock(&engine->lock);
+    if (operation->abort_status)
+        end = first;
+    else
+        end = receives ? kv_push_end(operation) : operation->next;
+    if (!receives) {
+        pthread_mutex_unlock(&engine->lock);
+        stage_all(operation, first, end);
+        pthread_mutex_lock(&engine->lock);
+    }
+    operation->write_next = end;
     set_write(operation, first, end);
     operation->complete = operation->done_count == operation->count;
     operation->closed = operation->close_next == operation->count;
     pthread_mutex_unlock(&engine->lock);
     kv_operation_submit(operation);
-    return progress;
+    return progress || (receives && end > first);
 }

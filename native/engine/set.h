@@ -1,4 +1,5 @@
-/* Shared by the files that write values: operation_set.c (the steps), set_reserve.c, set_append.c. All locked. */
+/* Shared by the files that write values: operation_set.c (the steps), set_reserve.c, set_push.c, set_append.c. All
+ * locked, but where it says otherwise. */
 #ifndef KV_SET_H
 #define KV_SET_H
 
@@ -6,6 +7,21 @@
 
 /* Begin items while memory and space allow. True: some began. */
 bool kv_set_begin_more(kv_operation *operation);
+
+/* Not locked: copy `size` bytes to a frame from byte `position` on; the checksum continued by what was copied. */
+uint32_t kv_set_copy_in(const kv_tier *tier, const kv_frame *frame, uint32_t position,
+                        const uint8_t *source, uint32_t size, uint32_t checksum);
+/* Not locked: nothing of other values reaches the device: clear what lies between and behind. */
+void kv_set_clear(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t end);
+
+/* set_push.c: items [first, first + count) were begun; bytes are awaited for those that have memory. */
+void kv_push_await(kv_operation *operation, uint32_t first, uint32_t count);
+/* Whether the memory reserved ahead is enough for now. */
+bool kv_push_has_enough(const kv_operation *operation);
+/* Works [write_next, end) have come and are worth writing now. */
+uint32_t kv_push_end(kv_operation *operation);
+/* What has not come, or is not being written, is given up. */
+void kv_push_abort(kv_operation *operation);
 
 void kv_set_release_frames(kv_operation *operation, kv_work *work);
 /* Give an item its status, once. */

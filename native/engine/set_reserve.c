@@ -138,7 +138,7 @@ static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint
         work->position = position;
         work->state = KV_WORK_STAGED;
         position += part;
-        if (operation->kind == KV_OP_SET)
+        if (operation->kind != KV_OP_MOVE)
             work->frame = kv_tier_allocate(&engine->tier, work->size, work->size);
         if (work->frame)
             operation->held_size += work->frame->span;
@@ -281,7 +281,7 @@ bool kv_set_begin_more(kv_operation *operation)
     kv_list_remove(&operation->wait);
     while (operation->next < operation->count &&
            operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE &&
-           operation->held_size < held_before + KV_STAGE_SIZE) {
+           operation->held_size < held_before + KV_STAGE_SIZE && !kv_push_has_enough(operation)) {
         int begun = set_begin(operation, operation->next, now_ms);
 
         if (begun < 0) {
@@ -291,6 +291,8 @@ bool kv_set_begin_more(kv_operation *operation)
             break;
         }
         operation->next += (uint32_t)begun;
+        if (operation->kind == KV_OP_RECEIVE)
+            kv_push_await(operation, operation->next - (uint32_t)begun, (uint32_t)begun);
     }
     if (operation->next == before && operation->next < operation->count)
         kv_set_came(operation);

@@ -29,6 +29,9 @@ typedef struct world_client {
     uint8_t *values[WORLD_BATCH];   /* of a get (also of a lending one, copied when it was named) or a set */
     bool lent[WORLD_BATCH];         /* lend: named and not returned yet */
     uint32_t lent_count;
+    uint32_t pushing;               /* receive: the item and the byte that come next */
+    uint32_t pushed_size;
+    bool corrupted[WORLD_BATCH];    /* receive: its bytes do not match the checksum */
     uint64_t begun_ms;
     bool answered;
     bool finished;

@@ -6,6 +6,8 @@
 
 #include "bytes/checksum.h"
 
+#define NETWORK_PIECE_MAX 30000u
+
 /* The bytes of a lent value are these. */
 static inline bool world_lent_is(const kv_operation *operation, uint32_t i, const uint8_t *value,
                                  uint32_t size)
@@ -90,7 +92,29 @@ static inline void world_step(world *state, world_client *client)
         world_take_lent(client);
 }
 
-static inline bool world_network_client(world_client *client)
+/* Push some bytes; a step when a value is complete. False: there is no memory for them now. */
+static inline bool world_push(world *state, world_client *client)
+{
+    uint32_t i = client->pushing;
+    uint32_t size = (uint32_t)kv_random_below(&state->random, NETWORK_PIECE_MAX);
+    uint32_t left = client->items[i].value_size - client->pushed_size;
+
+    if (size > left)
+        size = left;
+    if (kv_operation_push(client->operation, i, client->values[i] + client->pushed_size, size) < size)
+        return false;
+    client->pushed_size += size;
+    if (client->pushed_size < client->items[i].value_size)
+        return true;
+    client->pushing++;
+    client->pushed_size = 0;
+    if (kv_random_below(&state->random, 4) > 0 || client->pushing == client->request.count)
+        if (kv_operation_claim(client->operation))
+            world_step(state, client);
+    return true;
+}
+
+static inline bool world_network_client(world *state, world_client *client)
 {
     if (client->internal)
         return false;
@@ -98,7 +122,8 @@ static inline bool world_network_client(world_client *client)
         world_return(client);
         return true;
     }
-    return false;
+    return client->request.operation == KV_OP_RECEIVE && client->pushing < client->request.count &&
+           world_push(state, client);
 }
 
 /* Let a value be returned, or bytes come, at random; false: nobody waits for that. */
@@ -108,13 +133,14 @@ static inline bool world_network_any(world *state)
 
     for (uint32_t pass = 0; pass < 2; pass++)
         for (uint32_t n = 0; n < 2; n++)
-            for (kv_list *link = lists[n]->next; link != lists[n]; link = link->next) {
+            for (kv_list *link = lists[n]->next, *next; link != lists[n]; link = next) {
+                next = link->next; /* a client that wants a step changes lists */
                 if (pass == 0 && kv_random_below(&state->random, 2) == 0)
                     continue;
-                if (world_network_client(KV_CONTAINER(link, world_client, link)))
+                if (world_network_client(state, KV_CONTAINER(link, world_client, link)))
                     return true;
             }
-    return false;
+    return !kv_list_empty(&state->ready); /* refused bytes bring about a step */
 }
 
 #endif

@@ -84,6 +84,18 @@ static inline int world_run(void *runner, kv_request *request)
     return 0;
 }
 
+/* Make a receiving set of a set: values come in pieces, and now and then they are not what was promised. */
+static inline void world_receive(world *state, world_client *client)
+{
+    client->request.operation = KV_OP_RECEIVE;
+    for (uint32_t i = 0; i < client->request.count; i++) {
+        client->items[i].value = 0;
+        client->stats[i].checksum = kv_checksum(0, client->values[i], client->items[i].value_size);
+        client->corrupted[i] = kv_random_below(&state->random, 16) == 0;
+        client->stats[i].checksum ^= client->corrupted[i];
+    }
+}
+
 /* Sets or deletes of random keys that no update is out for. */
 static inline void world_begin_update(world *state, bool deletes)
 {
@@ -112,6 +124,8 @@ static inline void world_begin_update(world *state, bool deletes)
         client->items[i].value = (uint64_t)client->values[i];
         client->items[i].value_size = size;
     }
+    if (!deletes && kv_random_below(&state->random, 2) == 0)
+        world_receive(state, client);
     world_begin(state, client);
 }
 
@@ -221,9 +235,13 @@ static inline void world_answer_update(world *state, const world_client *client)
         row->busy = false;
         if (update->expiry_first_ms != 0)
             update->expiry_last_ms = state->now_ms + client->request.ttl_ms;
+        if (status == KV_OK && client->corrupted[i])
+            model_fail(&state->model, client->keys[i], "was set, though damaged on its way; update",
+                       client->updates[i]);
         if (status == KV_OK || (update->kind == UPDATE_DELETE && status == KV_NOT_FOUND))
             row->acked = client->updates[i];
-        else if ((status == KV_NO_SPACE && !state->options.eviction) ||
+        else if ((status == KV_CORRUPT && client->corrupted[i]) ||
+                 (status == KV_NO_SPACE && !state->options.eviction) ||
                  (status == KV_QUOTA && state->options.objects_max > 0) ||
                  (status == KV_EXISTS && client->request.if_absent))
             update->kind = UPDATE_VOID;
