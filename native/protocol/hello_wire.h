@@ -85,7 +85,8 @@ int kv_hello_wrap(uint8_t kind, uint32_t columns_size, uint8_t *out);
 int kv_hello_fail(kv_hello *hello, int error, uint8_t *out, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void kv_hello_transcribe(kv_hello *hello, const uint8_t *message, uint32_t size);
-/* What `role` has to prove, over the transcript and, of a node, its grant; zeros without a secret. */
+/* What `role` has to prove, over the transcript and, of a node, its grant; zeros without a
+ * secret. */
 void kv_hello_prove(const kv_hello *hello, const char *role, const uint8_t *grant,
                     uint32_t grant_size, uint8_t proof[KV_PROOF_SIZE]);
 bool kv_hello_grant_legal(const kv_hello_grant *grant);
