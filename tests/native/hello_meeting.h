@@ -48,8 +48,8 @@ static inline kv_hello_names names_of(const char *tenant, const char *name_space
     return names;
 }
 
-static inline void meeting_begin(meeting *all, const uint8_t *client_secret, const uint8_t *node_secret,
-                          uint8_t nonce)
+static inline void meeting_begin(meeting *all, const uint8_t *client_secret,
+                                 const uint8_t *node_secret, uint8_t nonce)
 {
     kv_hello_names names = names_of("acme", "kv-cache", 5);
     uint8_t client_nonce[KV_NONCE_SIZE], node_nonce[KV_NONCE_SIZE];
