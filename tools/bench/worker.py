@@ -23,6 +23,7 @@ from tools.bench.phases import (
     exists_phase,
     get_phase,
     set_phase,
+    task_set_phase,
     verify_phase,
 )
 
@@ -88,6 +89,10 @@ class Worker:
         """Time sets from many threads."""
         return dict(concurrent_set_phase(self._held(), self._prepared(), threads).to_json())
 
+    def set_by_tasks(self, tasks: int) -> Answer:
+        """Time sets from many tasks of an event loop."""
+        return dict(task_set_phase(self._held(), self._prepared(), tasks).to_json())
+
     def fill(self, first: int, count: int, size: int) -> Answer:
         """Set small objects of *size* bytes, keys from *first* on; how long it took."""
         contestant = self._held()
@@ -138,6 +143,7 @@ COMMANDS = (
     "get",
     "verify",
     "set_concurrently",
+    "set_by_tasks",
     "fill",
     "exists",
     "statistics",
