@@ -27,6 +27,11 @@ class Operation(IntEnum):
     FLUSH = 9
 
 
+# Types that are looked up by name at each use would be half the cost of a request.
+REQUEST = ffi.typeof("kv_request *")
+ITEMS = ffi.typeof("kv_item *")
+STATS = ffi.typeof("kv_item_stat *")
+
 IMMEDIATE = frozenset((Operation.EXISTS, Operation.MATCH_PREFIX, Operation.STAT))
 
 
@@ -38,8 +43,8 @@ class Request:
     def __init__(self, operation: Operation, columns: Columns) -> None:
         """Point a kv_request at the columns, which the request owns from here on."""
         self.columns = columns
-        self._request = ffi.new("kv_request *")
-        self._request.items = ffi.cast("kv_item *", columns.address)
+        self._request = ffi.new(REQUEST)
+        self._request.items = ffi.cast(ITEMS, columns.address)
         self._request.count = columns.count
         self.operation = operation
 
@@ -88,7 +93,7 @@ class Request:
         self._operation = operation
         self._request.operation = operation
         if operation is Operation.STAT:
-            self._request.stats = ffi.cast("kv_item_stat *", self.columns.stat_address)
+            self._request.stats = ffi.cast(STATS, self.columns.stat_address)
 
     @property
     def immediate(self) -> bool:

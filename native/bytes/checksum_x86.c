@@ -136,18 +136,8 @@ TARGET_SSE42 INLINE uint32_t finish_part_128(__m128i sum)
     return (uint32_t)_mm_crc32_u64(_mm_crc32_u64(0, early), late);
 }
 
-INLINE void prefetch_step(const uint8_t *data, size_t offset, size_t step_size, size_t size)
-{
-    for (size_t line = 0; line < step_size; line += LINE_SIZE) {
-        size_t ahead = offset + line + PREFETCH_DISTANCE;
-
-        /* Small values would spend bandwidth on their neighbours past the end. */
-        ahead = ahead < size ? ahead : size - 1;
-        prefetch(data + ahead);
-    }
-}
-
-/* What a copy asks for while it goes on: of what comes next, or of its own source some way ahead. */
+/* What is asked for meanwhile: what comes next, or the same bytes some way ahead. Small values would
+ * spend bandwidth on their neighbours past the end, so it goes no further than the last byte. */
 typedef struct lookahead {
     const uint8_t *data;
     size_t last;
@@ -176,6 +166,8 @@ INLINE void prefetch_ahead(lookahead ahead, size_t offset, size_t step_size)
 typedef struct step_256 {
     __m256i a, b, c, d;
 } step_256;
+
+typedef void put_256(uint8_t *target, step_256 step);
 
 #define STEP_256_SIZE sizeof(step_256)
 
@@ -277,13 +269,35 @@ TARGET_256 static uint32_t update_256(uint32_t sum, const uint8_t *data, size_t 
     if (size < FOLD_SIZE_MIN)
         return update_serial(sum, data, size);
 
+    lookahead ahead = look_ahead(data, size, NULL);
     size_t offset = STEP_256_SIZE;
     step_256 whole = begin_256(sum, load_256(data));
     for (; offset + STEP_256_SIZE <= size; offset += STEP_256_SIZE) {
-        prefetch_step(data, offset, STEP_256_SIZE, size);
+        prefetch_ahead(ahead, offset, STEP_256_SIZE);
         whole = fold_256(whole, load_256(data + offset));
     }
     return update_serial(finish_256(whole), data + offset, size - offset);
+}
+
+/* The copy of at least one step, every whole one put by `put`. */
+TARGET_256 INLINE uint32_t copy_steps_256(uint32_t sum, uint8_t *target, const uint8_t *source,
+                                         size_t size, lookahead ahead, put_256 *put)
+{
+    size_t offset = STEP_256_SIZE;
+    step_256 step = load_256(source);
+    step_256 whole = begin_256(sum, step);
+
+    assert(size >= STEP_256_SIZE);
+    put(target, step);
+    prefetch_ahead(ahead, 0, STEP_256_SIZE);
+    for (; offset + STEP_256_SIZE <= size; offset += STEP_256_SIZE) {
+        prefetch_ahead(ahead, offset, STEP_256_SIZE);
+        step = load_256(source + offset);
+        put(target + offset, step);
+        whole = fold_256(whole, step);
+    }
+    memcpy(target + offset, source + offset, size - offset);
+    return update_serial(finish_256(whole), source + offset, size - offset);
 }
 
 TARGET_256 static uint32_t copy_256(uint32_t sum, uint8_t *target, const uint8_t *source,
@@ -293,43 +307,17 @@ TARGET_256 static uint32_t copy_256(uint32_t sum, uint8_t *target, const uint8_t
         memcpy(target, source, size);
         return update_serial(sum, source, size);
     }
-
-    size_t offset = STEP_256_SIZE;
-    step_256 step = load_256(source);
-    step_256 whole = begin_256(sum, step);
-    store_256(target, step);
-    for (; offset + STEP_256_SIZE <= size; offset += STEP_256_SIZE) {
-        prefetch_step(source, offset, STEP_256_SIZE, size);
-        step = load_256(source + offset);
-        store_256(target + offset, step);
-        whole = fold_256(whole, step);
-    }
-    memcpy(target + offset, source + offset, size - offset);
-    return update_serial(finish_256(whole), source + offset, size - offset);
+    return copy_steps_256(sum, target, source, size, look_ahead(source, size, NULL), store_256);
 }
 
 TARGET_256 static uint32_t stream_copy_256(uint32_t sum, uint8_t *target, const uint8_t *source,
                                            size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
-    assert(size >= STEP_256_SIZE);
-
-    lookahead ahead = look_ahead(source, size, next);
-    size_t offset = STEP_256_SIZE;
-    step_256 step = load_256(source);
-    step_256 whole = begin_256(sum, step);
-    stream_256(target, step);
-    prefetch_ahead(ahead, 0, STEP_256_SIZE);
-    for (; offset + STEP_256_SIZE <= size; offset += STEP_256_SIZE) {
-        prefetch_ahead(ahead, offset, STEP_256_SIZE);
-        step = load_256(source + offset);
-        stream_256(target + offset, step);
-        whole = fold_256(whole, step);
-    }
-    memcpy(target + offset, source + offset, size - offset);
+    sum = copy_steps_256(sum, target, source, size, look_ahead(source, size, next), stream_256);
     /* Streaming stores are weakly ordered: whoever is told of the copy must see its bytes. */
     _mm_sfence();
-    return update_serial(finish_256(whole), source + offset, size - offset);
+    return sum;
 }
 
 /* 512-bit vectors: the same with twice the width. A lane of crc32 instructions beside these would
@@ -338,6 +326,8 @@ TARGET_256 static uint32_t stream_copy_256(uint32_t sum, uint8_t *target, const 
 typedef struct step_512 {
     __m512i a, b, c, d;
 } step_512;
+
+typedef void put_512(uint8_t *target, step_512 step);
 
 #define STEP_512_SIZE sizeof(step_512)
 
@@ -414,13 +404,35 @@ TARGET_512 static uint32_t update_512(uint32_t sum, const uint8_t *data, size_t 
     if (size < FOLD_SIZE_MIN)
         return update_serial(sum, data, size);
 
+    lookahead ahead = look_ahead(data, size, NULL);
     size_t offset = STEP_512_SIZE;
     step_512 whole = begin_512(sum, load_512(data));
     for (; offset + STEP_512_SIZE <= size; offset += STEP_512_SIZE) {
-        prefetch_step(data, offset, STEP_512_SIZE, size);
+        prefetch_ahead(ahead, offset, STEP_512_SIZE);
         whole = fold_512(whole, load_512(data + offset));
     }
     return update_serial(finish_512(whole), data + offset, size - offset);
+}
+
+/* The copy of at least one step, every whole one put by `put`. */
+TARGET_512 INLINE uint32_t copy_steps_512(uint32_t sum, uint8_t *target, const uint8_t *source,
+                                         size_t size, lookahead ahead, put_512 *put)
+{
+    size_t offset = STEP_512_SIZE;
+    step_512 step = load_512(source);
+    step_512 whole = begin_512(sum, step);
+
+    assert(size >= STEP_512_SIZE);
+    put(target, step);
+    prefetch_ahead(ahead, 0, STEP_512_SIZE);
+    for (; offset + STEP_512_SIZE <= size; offset += STEP_512_SIZE) {
+        prefetch_ahead(ahead, offset, STEP_512_SIZE);
+        step = load_512(source + offset);
+        put(target + offset, step);
+        whole = fold_512(whole, step);
+    }
+    memcpy(target + offset, source + offset, size - offset);
+    return update_serial(finish_512(whole), source + offset, size - offset);
 }
 
 TARGET_512 static uint32_t copy_512(uint32_t sum, uint8_t *target, const uint8_t *source,
@@ -430,43 +442,17 @@ TARGET_512 static uint32_t copy_512(uint32_t sum, uint8_t *target, const uint8_t
         memcpy(target, source, size);
         return update_serial(sum, source, size);
     }
-
-    size_t offset = STEP_512_SIZE;
-    step_512 step = load_512(source);
-    step_512 whole = begin_512(sum, step);
-    store_512(target, step);
-    for (; offset + STEP_512_SIZE <= size; offset += STEP_512_SIZE) {
-        prefetch_step(source, offset, STEP_512_SIZE, size);
-        step = load_512(source + offset);
-        store_512(target + offset, step);
-        whole = fold_512(whole, step);
-    }
-    memcpy(target + offset, source + offset, size - offset);
-    return update_serial(finish_512(whole), source + offset, size - offset);
+    return copy_steps_512(sum, target, source, size, look_ahead(source, size, NULL), store_512);
 }
 
 TARGET_512 static uint32_t stream_copy_512(uint32_t sum, uint8_t *target, const uint8_t *source,
                                            size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
-    assert(size >= STEP_512_SIZE);
-
-    lookahead ahead = look_ahead(source, size, next);
-    size_t offset = STEP_512_SIZE;
-    step_512 step = load_512(source);
-    step_512 whole = begin_512(sum, step);
-    stream_512(target, step);
-    prefetch_ahead(ahead, 0, STEP_512_SIZE);
-    for (; offset + STEP_512_SIZE <= size; offset += STEP_512_SIZE) {
-        prefetch_ahead(ahead, offset, STEP_512_SIZE);
-        step = load_512(source + offset);
-        stream_512(target + offset, step);
-        whole = fold_512(whole, step);
-    }
-    memcpy(target + offset, source + offset, size - offset);
+    sum = copy_steps_512(sum, target, source, size, look_ahead(source, size, next), stream_512);
     /* Streaming stores are weakly ordered: whoever is told of the copy must see its bytes. */
     _mm_sfence();
-    return update_serial(finish_512(whole), source + offset, size - offset);
+    return sum;
 }
 
 static bool available_sse42(void)

@@ -52,6 +52,9 @@ struct kv_store {
     kv_region region;
     kv_list tasks;
     kv_list runnable;
+    uint32_t runnable_count;
+    uint32_t workers_idle;
+    bool worker_waking;      /* one was told of work and has not taken it yet */
     pthread_t threads[KV_WORKERS_MAX + 2]; /* maintenance, watchman, workers */
     uint32_t thread_count;
     uint32_t task_count;

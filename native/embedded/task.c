@@ -50,6 +50,16 @@ static void task_release(kv_task *task)
     pthread_mutex_unlock(&store->mutex);
 }
 
+/* Locked: wake a worker, unless one is waking up already: it will wake the next one if it leaves work. A
+ * wake-up for each task would cost more than most steps. */
+static void worker_wake(kv_store *store)
+{
+    if (store->worker_waking || store->workers_idle == 0)
+        return;
+    store->worker_waking = true;
+    pthread_cond_signal(&store->work);
+}
+
 /* Locked. */
 static void make_runnable(kv_task *task)
 {
@@ -62,7 +72,8 @@ static void make_runnable(kv_task *task)
     }
     assert(kv_list_empty(&task->run_link));
     kv_list_append(&store->runnable, &task->run_link);
-    pthread_cond_signal(&store->work);
+    store->runnable_count++;
+    worker_wake(store);
 }
 
 static void task_ready(kv_owner *owner)
@@ -228,6 +239,30 @@ static void worker_steps(kv_store *store, kv_task **tasks, uint32_t count, kv_ga
         task_release(tasks[i]);
 }
 
+/* Locked: take this worker's share of what is runnable; the idle ones get theirs. */
+static uint32_t worker_take(kv_store *store, kv_task *tasks[WORKER_TASKS_MAX])
+{
+    uint32_t takers = store->workers_idle + 1;
+    uint32_t share = (store->runnable_count + takers - 1) / takers;
+    uint32_t count = 0;
+
+    while (count < share && count < WORKER_TASKS_MAX)
+        tasks[count++] = KV_CONTAINER(kv_list_pop(&store->runnable), kv_task, run_link);
+    store->runnable_count -= count;
+    if (store->runnable_count > 0)
+        worker_wake(store);
+    return count;
+}
+
+/* Locked. */
+static void worker_sleep(kv_store *store)
+{
+    store->workers_idle++;
+    pthread_cond_wait(&store->work, &store->mutex);
+    store->workers_idle--;
+    store->worker_waking = false;
+}
+
 void *kv_task_worker(void *argument)
 {
     kv_store *store = argument;
@@ -236,15 +271,12 @@ void *kv_task_worker(void *argument)
     pthread_mutex_lock(&store->mutex);
     for (;;) {
         kv_task *tasks[WORKER_TASKS_MAX];
-        uint32_t count = 0;
-        kv_list *link;
+        uint32_t count = worker_take(store, tasks);
 
-        while (count < WORKER_TASKS_MAX && (link = kv_list_pop(&store->runnable)) != NULL)
-            tasks[count++] = KV_CONTAINER(link, kv_task, run_link);
         if (count == 0 && store->stopping)
             break;
         if (count == 0) {
-            pthread_cond_wait(&store->work, &store->mutex);
+            worker_sleep(store);
             continue;
         }
         pthread_mutex_unlock(&store->mutex);

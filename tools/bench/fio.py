@@ -42,6 +42,10 @@ class Fio:
         """Keep *depth* accesses in flight all the time."""
         return self._run(operation, value_size, depth, [])
 
+    def flushed(self, operation: str, value_size: int, depth: int) -> Sample:
+        """Keep *depth* accesses in flight, with a flush after each *depth* of them."""
+        return self._run(operation, value_size, depth, [f"--fdatasync={depth}"])
+
     def _run(self, operation: str, value_size: int, depth: int, more: list[str]) -> Sample:
         command = ["fio", "--name=limit", f"--filename={self._path}", f"--size={self._size}"]
         command += [f"--io_size={self._size}", f"--rw={operation}", f"--bs={value_size}"]

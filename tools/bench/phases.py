@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from threading import Barrier, Thread
 
 from tools.bench.contestants.abilities import MakesRoom
-from tools.bench.contestants.base import Contestant
+from tools.bench.contestants.base import ByTasks, Contestant
 from tools.bench.failures import ContestantError
 from tools.bench.pages import Batch, Pages, poison, wrong_edges, wrong_values
 from tools.bench.stats import quantile
@@ -176,10 +176,25 @@ def concurrent_set_phase(contestant: Contestant, pages: Pages, threads: int) -> 
                 setter.join()
     if problems:
         raise ContestantError(str(problems[0]))
-    timing = clock.timing(len(batches))
     every = [second for of_thread in latencies for second in of_thread]
-    timing.p50_ms = quantile(every, 0.5) * 1e3
-    timing.p99_ms = quantile(every, 0.99) * 1e3
+    return of_single_sets(clock.timing(len(batches)), every)
+
+
+def task_set_phase(contestant: Contestant, pages: Pages, tasks: int) -> Timing:
+    """Do the same from *tasks* tasks of an event loop."""
+    if not isinstance(contestant, ByTasks):
+        raise ContestantError("its setters cannot be tasks")
+    batches = pages.set_batches()
+    clock = Clock()
+    with without_garbage_collection(), clock.running():
+        seconds = contestant.set_by_tasks([batches[i::tasks] for i in range(tasks)])
+    return of_single_sets(clock.timing(len(batches)), seconds)
+
+
+def of_single_sets(timing: Timing, seconds: Sequence[float]) -> Timing:
+    """Return *timing* with the latencies of single sets."""
+    timing.p50_ms = quantile(seconds, 0.5) * 1e3
+    timing.p99_ms = quantile(seconds, 0.99) * 1e3
     return timing
 
 

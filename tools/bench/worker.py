@@ -24,6 +24,7 @@ from tools.bench.phases import (
     exists_phase,
     get_phase,
     set_phase,
+    task_set_phase,
     verify_phase,
 )
 from tools.bench.phases_network import pipelined_get_phase, single_get_phase
@@ -116,6 +117,10 @@ class Worker:
         """Time sets from many threads."""
         return dict(concurrent_set_phase(self._held(), self._prepared(), threads).to_json())
 
+    def set_by_tasks(self, tasks: int) -> Answer:
+        """Time sets from many tasks of an event loop."""
+        return dict(task_set_phase(self._held(), self._prepared(), tasks).to_json())
+
     def fill(self, first: int, count: int, size: int) -> Answer:
         """Set small objects of *size* bytes, keys from *first* on; how long it took."""
         contestant = self._held()
@@ -176,6 +181,7 @@ COMMANDS = (
     "crowd",
     "verify",
     "set_concurrently",
+    "set_by_tasks",
     "fill",
     "exists",
     "statistics",

@@ -5,7 +5,9 @@ A call that does not do all it was asked raises ContestantError; the clock runs 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from tools.bench.pages import Batch
 
 Options: TypeAlias = Mapping[str, str | int]
 
@@ -39,6 +41,15 @@ class Contestant(Protocol):
 
     def close(self) -> None:
         """Let go of files and processes."""
+        ...
+
+
+@runtime_checkable
+class ByTasks(Protocol):
+    """A contestant that takes concurrent setters as tasks of an event loop."""
+
+    def set_by_tasks(self, parts: Sequence[Sequence[Batch]]) -> list[float]:
+        """Set the batches of each part one after another, all parts at once; seconds of each."""
         ...
 
 

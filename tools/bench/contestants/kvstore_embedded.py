@@ -23,14 +23,24 @@ STATISTICS = (
 )
 
 
+def url_of(directory: Path, options: Options) -> str:
+    """Return a URL without background scrub: it would read while others are measured."""
+    chosen = [("scrub_bytes_per_s", 0), *options.items()]
+    query = "&".join(f"{name}={value}" for name, value in chosen)
+    return f"file://{quote(str(directory))}?{query}"
+
+
+def statistics_of(stats: kvstore.Stats) -> dict[str, float | str]:
+    """Return the counters that explain a figure."""
+    return {name: getattr(stats, name) for name in STATISTICS}
+
+
 class Embedded:
-    """A store without background scrub: it would read while others are measured."""
+    """A store whose calls block."""
 
     def __init__(self, directory: Path, options: Options) -> None:
         """Open the store; *options* are those of kvstore.connect_sync."""
-        chosen = [("scrub_bytes_per_s", 0), *options.items()]
-        query = "&".join(f"{name}={value}" for name, value in chosen)
-        self._store = kvstore.connect_sync(f"file://{quote(str(directory))}?{query}")
+        self._store = kvstore.connect_sync(url_of(directory, options))
         self._regions: list[kvstore.Region] = []
 
     def set_batch(self, keys: Sequence[bytes], values: Sequence[memoryview]) -> None:
@@ -51,8 +61,7 @@ class Embedded:
 
     def statistics(self) -> dict[str, float | str]:
         """Return the counters that explain a figure."""
-        stats = self._store.stats()
-        return {name: getattr(stats, name) for name in STATISTICS}
+        return statistics_of(self._store.stats())
 
     def register(self, buffers: Sequence[memoryview]) -> None:
         """Have the device know the buffers."""

@@ -8,6 +8,7 @@ from tools.bench.failures import ContestantError
 FOLDER = "tools.bench.contestants"
 CLASSES = {
     "kvstore": ("kvstore_embedded", "Embedded"),
+    "kvstore-tasks": ("kvstore_tasks", "EmbeddedTasks"),
     "memcpy": ("memcpy", "Memcpy"),
     "lmdb": ("lmdb_nosync", "LMDB"),
     "rocksdict": ("rocksdb", "RocksDB"),
