@@ -31,7 +31,7 @@ typedef enum control_stage {
 struct kv_control {
     kv_list link;
     kv_mail mail;
-    kv_connection *connection;
+    kv_session *session;
     control_stage stage;   /* the loop's */
     uint64_t id;
     uint32_t kind;
@@ -48,7 +48,7 @@ struct kv_control {
 
 static void control_free(kv_control *control)
 {
-    kv_controls *controls = &control->connection->loop->node->controls;
+    kv_controls *controls = &control->session->loop->node->controls;
 
     if (control->reply_room > 0) {
         pthread_mutex_lock(&controls->mutex);
@@ -57,8 +57,8 @@ static void control_free(kv_control *control)
         controls->memory -= control->reply_room;
         pthread_mutex_unlock(&controls->mutex);
     }
-    kv_routing_release(control->connection->loop->node, control->routing);
-    kv_connection_release(control->connection);
+    kv_routing_release(control->session->loop->node, control->routing);
+    kv_session_release(control->session);
     free(control->body);
     free(control->reply);
     free(control);
@@ -90,7 +90,7 @@ bool kv_control_reply(const kv_control *control, kv_message_head *head, const ui
 static void deliver(kv_mail *mail)
 {
     kv_control *control = KV_CONTAINER(mail, kv_control, mail);
-    kv_connection *connection = control->connection;
+    kv_session *session = control->session;
 
     if (control->stage == CONTROL_ABANDONED) {
         control->stage = CONTROL_REPLIES;
@@ -98,8 +98,8 @@ static void deliver(kv_mail *mail)
         return;
     }
     control->stage = CONTROL_REPLIES;
-    kv_counters_add(&connection->loop->counters, KV_COUNTER(controls), 1);
-    kv_loop_speak(connection->loop, connection);
+    kv_counters_add(&session->loop->counters, KV_COUNTER(controls), 1);
+    kv_loop_speak(session->loop, session);
 }
 
 static int64_t put_words(kv_control *control, uint32_t at, const void *source, size_t size)
@@ -280,7 +280,7 @@ static void *run(void *argument)
         pthread_mutex_unlock(&controls->mutex);
         control = KV_CONTAINER(link, kv_control, link);
         control->result = stopping ? -ESHUTDOWN : serve(node, control);
-        kv_reactor_post(control->connection->loop->reactor, &control->mail);
+        kv_reactor_post(control->session->loop->reactor, &control->mail);
         pthread_mutex_lock(&controls->mutex);
     }
     pthread_mutex_unlock(&controls->mutex);
@@ -367,7 +367,7 @@ static bool controls_reserve(kv_controls *controls, uint32_t memory)
 
 static void control_queue(kv_control *control)
 {
-    kv_controls *controls = &control->connection->loop->node->controls;
+    kv_controls *controls = &control->session->loop->node->controls;
 
     control->stage = CONTROL_QUEUED;
     pthread_mutex_lock(&controls->mutex);
@@ -376,38 +376,38 @@ static void control_queue(kv_control *control)
     pthread_mutex_unlock(&controls->mutex);
 }
 
-static kv_control *control_create(kv_connection *connection, const kv_message_head *head)
+static kv_control *control_create(kv_session *session, const kv_message_head *head)
 {
     kv_control *control = calloc(1, sizeof(*control));
 
     if (!control)
         return NULL;
     control->mail.deliver = deliver;
-    control->connection = connection;
+    control->session = session;
     control->stage = CONTROL_REPLIES;
     control->id = head->request;
     control->kind = head->flags;
     control->target = head->count;
-    control->prefix_size = connection->prefix_size;
-    memcpy(control->prefix, connection->prefix, connection->prefix_size);
+    control->prefix_size = session->prefix_size;
+    memcpy(control->prefix, session->prefix, session->prefix_size);
     kv_list_init(&control->link);
-    connection->references++;
+    session->references++;
     return control;
 }
 
 /* What every client asks when it connects is answered without a copy, and never refused for lack of memory. */
 static int64_t control_route(kv_control *control)
 {
-    control->routing = kv_routing_hold(control->connection->loop->node);
+    control->routing = kv_routing_hold(control->session->loop->node);
     return control->routing ? (int64_t)control->routing->size : -ENODATA;
 }
 
 /* What is asked, and room for the answer. */
 static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_size, uint32_t room)
 {
-    if (!(control->connection->rights & KV_RIGHT_ADMINISTER))
+    if (!(control->session->rights & KV_RIGHT_ADMINISTER))
         return -EACCES;
-    if (!controls_reserve(&control->connection->loop->node->controls, room))
+    if (!controls_reserve(&control->session->loop->node->controls, room))
         return -EBUSY;
     control->reply_room = room;
     control->body = malloc(body_size + 1);
@@ -419,7 +419,7 @@ static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_
     return 0;
 }
 
-void kv_control_begin(kv_connection *connection, const kv_message_head *head, const uint8_t *columns)
+void kv_control_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns)
 {
     bool has_body = head->columns_size > KV_MESSAGE_CRC_SIZE;
     uint32_t body_size = has_body ? head->columns_size - KV_MESSAGE_CRC_SIZE : 0;
@@ -427,26 +427,26 @@ void kv_control_begin(kv_connection *connection, const kv_message_head *head, co
     uint32_t room = reply_room(head->flags, body, body_size);
     kv_control *control;
 
-    if (room == 0 || connection->control) {
-        kv_connection_cut(connection, KV_EVENT_CUT_PROTOCOL, EPROTO, "%s",
+    if (room == 0 || session->control) {
+        kv_session_cut(session, KV_EVENT_CUT_PROTOCOL, EPROTO, "%s",
                           room == 0 ? "a control of an unknown kind, or with a body that does not fit it"
                                     : "a control came while one was under way");
         return;
     }
-    control = control_create(connection, head);
+    control = control_create(session, head);
     if (!control) {
-        kv_connection_cut(connection, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a control");
+        kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a control");
         return;
     }
-    connection->control = control;
-    connection->active_ns = kv_loop_clock_ns();
+    session->control = control;
+    session->active_ns = kv_loop_clock_ns();
     if (head->flags == KV_CONTROL_ROUTING)
         control->result = control_route(control);
     else
         control->result = control_fill(control, body, body_size, room);
     if (head->flags == KV_CONTROL_ROUTING || control->result < 0) {
-        kv_counters_add(&connection->loop->counters, KV_COUNTER(controls), 1);
-        kv_loop_speak(connection->loop, connection);
+        kv_counters_add(&session->loop->counters, KV_COUNTER(controls), 1);
+        kv_loop_speak(session->loop, session);
     } else {
         control_queue(control);
     }

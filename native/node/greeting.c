@@ -37,9 +37,9 @@ void kv_secret_release(kv_node *node, kv_secret *secret)
     }
 }
 
-int kv_greeting_begin(kv_connection *connection)
+int kv_greeting_begin(kv_session *session)
 {
-    kv_node *node = connection->loop->node;
+    kv_node *node = session->loop->node;
     const kv_node_settings *settings = &node->settings;
     kv_hello_grant grant = {
         .rights = settings->rights,
@@ -63,17 +63,17 @@ int kv_greeting_begin(kv_connection *connection)
     greeting->secret = secret_hold(node);
     kv_hello_begin_node(&greeting->hello, &grant, greeting->secret ? greeting->secret->bytes : NULL,
                         greeting->secret ? greeting->secret->size : 0, nonce);
-    connection->greeting = greeting;
+    session->greeting = greeting;
     return 0;
 }
 
-void kv_greeting_end(kv_connection *connection)
+void kv_greeting_end(kv_session *session)
 {
-    if (!connection->greeting)
+    if (!session->greeting)
         return;
-    kv_secret_release(connection->loop->node, connection->greeting->secret);
-    free(connection->greeting);
-    connection->greeting = NULL;
+    kv_secret_release(session->loop->node, session->greeting->secret);
+    free(session->greeting);
+    session->greeting = NULL;
 }
 
 /* A name with its size before it; the default is written as none, so that keys do not grow by it. */
@@ -87,67 +87,67 @@ static uint32_t put_name(uint8_t *bytes, const char *name)
     return (uint32_t)size + 1;
 }
 
-static void greeting_done(kv_connection *connection)
+static void greeting_done(kv_session *session)
 {
-    kv_loop *loop = connection->loop;
-    const kv_hello *hello = &connection->greeting->hello;
+    kv_loop *loop = session->loop;
+    const kv_hello *hello = &session->greeting->hello;
     char text[KV_ADDRESS_TEXT_SIZE];
 
-    connection->rights = hello->grant.rights;
-    connection->prefix_size = put_name(connection->prefix, hello->names.tenant);
-    connection->prefix_size +=
-        put_name(connection->prefix + connection->prefix_size, hello->names.name_space);
-    memcpy(connection->client, hello->names.client, KV_CLIENT_ID_SIZE);
-    connection->state = KV_CONNECTION_SERVES;
-    kv_events_report(&loop->node->events, KV_EVENT_CONNECTED, 0, connection->id,
-                     "%s: tenant %s, namespace %s", kv_connection_address(connection, text),
+    session->rights = hello->grant.rights;
+    session->prefix_size = put_name(session->prefix, hello->names.tenant);
+    session->prefix_size +=
+        put_name(session->prefix + session->prefix_size, hello->names.name_space);
+    memcpy(session->client, hello->names.client, KV_CLIENT_ID_SIZE);
+    session->state = KV_SESSION_SERVES;
+    kv_events_report(&loop->node->events, KV_EVENT_CONNECTED, 0, session->id,
+                     "%s: tenant %s, namespace %s", kv_session_address(session, text),
                      hello->names.tenant, hello->names.name_space);
-    kv_greeting_end(connection);
+    kv_greeting_end(session);
 }
 
-static void greeting_failed(kv_connection *connection)
+static void greeting_failed(kv_session *session)
 {
-    const kv_hello *hello = &connection->greeting->hello;
+    const kv_hello *hello = &session->greeting->hello;
     char text[KV_ADDRESS_TEXT_SIZE];
 
-    kv_events_report(&connection->loop->node->events, KV_EVENT_REFUSED, -hello->error, connection->id,
-                     "%s: %.150s", kv_connection_address(connection, text), hello->reason);
-    connection->state = KV_CONNECTION_LINGERS;
-    kv_greeting_end(connection);
+    kv_events_report(&session->loop->node->events, KV_EVENT_REFUSED, -hello->error, session->id,
+                     "%s: %.150s", kv_session_address(session, text), hello->reason);
+    session->state = KV_SESSION_LINGERS;
+    kv_greeting_end(session);
 }
 
-void kv_greeting_step(kv_connection *connection, const kv_message_head *head, const uint8_t *bytes)
+void kv_greeting_step(kv_session *session, const kv_message_head *head, const uint8_t *bytes)
 {
-    kv_hello *hello = &connection->greeting->hello;
-    uint8_t *room = kv_outgoing_room(connection);
+    kv_hello *hello = &session->greeting->hello;
+    uint8_t *room = kv_outgoing_room(session);
     int size;
 
     if (!room) {
-        kv_connection_cut(connection, KV_EVENT_CUT_RESET, ENOMEM, "no memory for hello");
+        kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for hello");
         return;
     }
     size = kv_hello_step(hello, head, bytes, room);
     assert(size >= 0 && hello->state != KV_HELLO_NEW);
-    kv_outgoing_add(connection, (uint32_t)size);
+    kv_outgoing_add(session, (uint32_t)size);
     if (hello->state == KV_HELLO_DONE)
-        greeting_done(connection);
+        greeting_done(session);
     else if (hello->state == KV_HELLO_FAILED)
-        greeting_failed(connection);
+        greeting_failed(session);
 }
 
-void kv_greeting_refuse(kv_connection *connection)
+void kv_greeting_refuse(kv_session *session)
 {
-    kv_node *node = connection->loop->node;
+    kv_node *node = session->loop->node;
     bool draining = atomic_load_explicit(&node->draining, memory_order_relaxed); /* for the text only */
     const char *reason = draining ? "the node is shutting down" : "the node has too many connections";
-    uint8_t *room = kv_outgoing_room(connection);
+    uint8_t *room = kv_outgoing_room(session);
     char text[KV_ADDRESS_TEXT_SIZE];
 
-    kv_events_report(&node->events, KV_EVENT_REFUSED, 0, connection->id, "%s: %s",
-                     kv_connection_address(connection, text), reason);
-    connection->state = KV_CONNECTION_LINGERS;
+    kv_events_report(&node->events, KV_EVENT_REFUSED, 0, session->id, "%s: %s",
+                     kv_session_address(session, text), reason);
+    session->state = KV_SESSION_LINGERS;
     if (room)
-        kv_outgoing_add(connection, (uint32_t)kv_hello_refuse(reason, room));
+        kv_outgoing_add(session, (uint32_t)kv_hello_refuse(reason, room));
     else
-        kv_connection_cut(connection, KV_EVENT_REFUSED, ENOMEM, "no memory for a refusal");
+        kv_session_cut(session, KV_EVENT_REFUSED, ENOMEM, "no memory for a refusal");
 }

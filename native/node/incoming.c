@@ -6,7 +6,7 @@
  *                                                           └──► operation ended (may still write, or lend)
  *
  * 1. The block of a request holds everything its operation points to, keys with the names before them
- *    included, and is freed when the operation has ended, its last reply is sent and no mail is on its way.
+ *    included, and is freed when the operation has ended and its last reply is sent.
  * 2. An update that began in a channel ends in it, whatever becomes of the connection: what is repeated later
  *    learns what happened. Only values that never came are given up, and recorded as not done (KV_BUSY).
  * 3. What is lent is returned once: when it was sent, or when nobody will send it. */
@@ -30,35 +30,35 @@ static uint64_t lent_estimate(const kv_request *request)
 }
 
 /* One request may always go on, so that a connection that takes its replies is never stuck. */
-bool kv_incoming_may_lend(const kv_connection *connection)
+bool kv_incoming_may_lend(const kv_session *session)
 {
-    const kv_node_settings *settings = &connection->loop->node->settings;
+    const kv_node_settings *settings = &session->loop->node->settings;
 
-    return connection->lent == 0 || (connection->lent < settings->lent_connection &&
-                                     connection->loop->lent < settings->lent_loop);
+    return session->lent == 0 || (session->lent < settings->lent_connection &&
+                                     session->loop->lent < settings->lent_loop);
 }
 
 static void lend(kv_node_request *request)
 {
-    kv_loop *loop = request->connection->loop;
+    kv_loop *loop = request->session->loop;
 
     request->lent = lent_estimate(&request->request);
-    request->connection->lent += request->lent;
+    request->session->lent += request->lent;
     loop->lent += request->lent;
     kv_counters_add(&loop->counters, KV_COUNTER(lent_memory), request->lent);
 }
 
 static void lend_end(kv_node_request *request)
 {
-    kv_connection *connection = request->connection;
-    kv_loop *loop = connection->loop;
+    kv_session *session = request->session;
+    kv_loop *loop = session->loop;
 
-    connection->lent -= request->lent;
+    session->lent -= request->lent;
     loop->lent -= request->lent;
     kv_counters_subtract(&loop->counters, KV_COUNTER(lent_memory), request->lent);
     request->lent = 0;
-    if (connection->hold == KV_HOLD_LENT && kv_list_empty(&connection->eager_link))
-        kv_list_append(&loop->eager, &connection->eager_link);
+    if (session->hold == KV_HOLD_LENT && kv_list_empty(&session->eager_link))
+        kv_list_append(&loop->eager, &session->eager_link);
 }
 
 static bool wants_stats(uint32_t operation)
@@ -77,29 +77,27 @@ static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size,
     return size + keys_size + (size_t)count * prefix_size;
 }
 
-uint64_t kv_incoming_bound(const kv_connection *connection, const kv_message_head *head)
+uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *head)
 {
     /* GET has everything that any operation has. */
-    return block_size(KV_OP_GET, head->count, head->columns_size, connection->prefix_size);
+    return block_size(KV_OP_GET, head->count, head->columns_size, session->prefix_size);
 }
 
 static void free_if_ended(kv_node_request *request)
 {
-    kv_connection *connection = request->connection;
-    kv_loop *loop = connection->loop;
+    kv_session *session = request->session;
+    kv_loop *loop = session->loop;
 
-    /* Acquire: pairs with `ready`, which has let go of the request before its mail comes. */
-    if (!request->over || request->operation || request->arriving ||
-        atomic_load_explicit(&request->mailed, memory_order_acquire))
+    if (!request->over || request->operation || request->arriving)
         return;
     assert(!kv_timer_is_set(&request->deadline) && request->lent == 0 && !request->channel);
     kv_list_remove(&request->link);
     kv_list_remove(&request->answer_link);
-    kv_pool_release(&loop->pool, request->reserved);
+    kv_blocks_release(&loop->blocks, request->reserved);
     kv_counters_subtract(&loop->counters, KV_COUNTER(request_memory), request->reserved);
     loop->memory_came = true;
-    kv_pool_give(&loop->pool, request, request->size);
-    kv_connection_release(connection);
+    kv_blocks_give(&loop->blocks, request, request->size);
+    kv_session_release(session);
 }
 
 void kv_incoming_settle(kv_node_request *request)
@@ -118,19 +116,19 @@ static void count_statuses(const kv_node_request *request)
         counts[request->request.items[i].status]++;
     for (uint32_t status = 0; status < KV_NODE_ERROR_COUNT; status++)
         if (counts[status] > 0)
-            kv_counters_add(&request->connection->loop->counters, KV_COUNTER(key_statuses) + status,
+            kv_counters_add(&request->session->loop->counters, KV_COUNTER(key_statuses) + status,
                             counts[status]);
     if (counts[KV_UNAVAILABLE] > 0 && request->target &&
         /* Relaxed: it only keeps the event from being said twice. */
         !atomic_exchange_explicit(&request->target->offline_told, true, memory_order_relaxed))
-        kv_events_report(&request->connection->loop->node->events, KV_EVENT_TARGET_OFFLINE, EIO, 0,
+        kv_events_report(&request->session->loop->node->events, KV_EVENT_TARGET_OFFLINE, EIO, 0,
                          "target %u is offline after a failure of its device", request->target->number);
 }
 
 /* Once for each update that began in a channel. */
 static void channel_end(kv_node_request *request)
 {
-    kv_node *node = request->connection->loop->node;
+    kv_node *node = request->session->loop->node;
     uint8_t statuses[KV_MESSAGE_COUNT_MAX];
 
     for (uint32_t i = 0; i < request->count; i++) {
@@ -147,7 +145,7 @@ static void channel_end(kv_node_request *request)
 /* Every item has its status. */
 static void request_answered(kv_node_request *request)
 {
-    kv_reactor *reactor = request->connection->loop->reactor;
+    kv_reactor *reactor = request->session->loop->reactor;
 
     if (kv_timer_is_set(&request->deadline))
         kv_timer_stop(reactor, &request->deadline);
@@ -161,42 +159,41 @@ static void request_answered(kv_node_request *request)
         kv_outgoing_speak(request);
 }
 
-/* LEND: note which items got their status. False: none. */
+/* LEND: note which items got their status. Naming the last one asks for the step that answers: claimed before,
+ * it need not come by mail. True: that step is to be made. */
 static bool name_items(kv_node_request *request)
 {
-    uint32_t before = request->named;
-    int64_t item;
+    bool claimed = false;
+    int64_t item = 0;
 
-    while (request->named < request->count && (item = kv_operation_next(request->operation)) >= 0)
-        request->order[request->named++] = (uint32_t)item;
-    return request->named > before;
+    while (request->named < request->count && item >= 0) {
+        if (request->named + 1 == request->count && !claimed)
+            claimed = kv_operation_claim(request->operation);
+        item = kv_operation_next(request->operation);
+        if (item >= 0)
+            request->order[request->named++] = (uint32_t)item;
+    }
+    return claimed;
 }
 
-void kv_incoming_return(kv_node_request *request, uint32_t position)
+/* Something was named: it is said, or given back when nobody listens. */
+static void tell_items(kv_node_request *request)
 {
-    const kv_item *item = &request->request.items[request->order[position]];
-
-    assert(position == request->returned && position < request->named);
-    request->returned++;
-    if (item->status == KV_OK && item->result_size > 0)
-        kv_operation_return(request->operation, request->order[position]);
+    if (!request->over)
+        kv_outgoing_speak(request);
+    while (request->over && request->returned < request->named)
+        kv_incoming_return(request, request->returned);
 }
 
 static void request_step(kv_node_request *request)
 {
-    bool lends = request->kind == KV_OP_GET;
     bool answered = request->answered;
-    bool finished = kv_operation_step(request->operation);
+    uint32_t named = request->named;
+    bool finished;
 
-    /* What names the last items may be what answers the request. */
-    while (lends && !finished && name_items(request)) {
-        if (request->over)
-            while (request->returned < request->named)
-                kv_incoming_return(request, request->returned);
-        else
-            kv_outgoing_speak(request);
+    do
         finished = kv_operation_step(request->operation);
-    }
+    while (!finished && request->kind == KV_OP_GET && name_items(request));
     if (request->answered && !answered)
         request_answered(request);
     if (finished) {
@@ -204,35 +201,47 @@ static void request_step(kv_node_request *request)
         kv_operation_end(request->operation);
         request->operation = NULL;
         free_if_ended(request);
+    } else if (request->kind == KV_OP_GET && request->named > named) {
+        tell_items(request);
     }
+}
+
+/* The last one ends the operation: claimed before, its last step need not come by mail. (A request that nobody
+ * waits for might be freed by it under the caller, and waits for the mail.) */
+void kv_incoming_return(kv_node_request *request, uint32_t position)
+{
+    const kv_item *item = &request->request.items[request->order[position]];
+    bool claimed;
+
+    assert(position == request->returned && position < request->named);
+    request->returned++;
+    if (item->status != KV_OK || item->result_size == 0)
+        return;
+    claimed = !request->over && request->answered && request->returned == request->count &&
+              kv_operation_claim(request->operation);
+    kv_operation_return(request->operation, request->order[position]);
+    if (claimed)
+        request_step(request);
 }
 
 static void deliver(kv_mail *mail)
 {
     kv_node_request *request = KV_CONTAINER(mail, kv_node_request, mail);
-    kv_connection *connection = request->connection;
+    kv_session *session = request->session;
 
-    /* Release: `ready` may post the mail again from now on. */
-    atomic_store_explicit(&request->mailed, false, memory_order_release);
-    if (!request->operation) {
-        free_if_ended(request);
-        return;
-    }
-    connection->references++;
+    session->references++; /* the request may be its last one */
     request_step(request);
-    if (connection->hold == KV_HOLD_VALUES)
-        kv_connection_resume(connection);
-    kv_connection_release(connection);
+    if (session->hold == KV_HOLD_VALUES)
+        kv_receive_go_on(session);
+    kv_session_release(session);
 }
 
-/* Any thread. A step that nobody asked for may make a second call before the mail of the first one came. */
+/* Any thread. Once for each step. */
 static void ready(kv_owner *owner)
 {
     kv_node_request *request = KV_CONTAINER(owner, kv_node_request, owner);
 
-    /* Acquire and release: pairs with the store in `deliver`. */
-    if (!atomic_exchange_explicit(&request->mailed, true, memory_order_acq_rel))
-        kv_reactor_post(request->connection->loop->reactor, &request->mail);
+    kv_reactor_post(request->session->loop->reactor, &request->mail);
 }
 
 /* Inside a step, so on the loop's thread. */
@@ -252,7 +261,7 @@ static void expire(kv_timer *timer)
 /* Items from the columns: stored keys are built behind them. */
 static void items_fill(kv_node_request *request, const kv_wire_request *wire)
 {
-    const kv_connection *connection = request->connection;
+    const kv_session *session = request->session;
     kv_item *items = (kv_item *)(request + 1);
     kv_item_stat *stats = (kv_item_stat *)(items + wire->count);
     uint32_t *order = (uint32_t *)(stats + (wants_stats(wire->operation) ? wire->count : 0));
@@ -265,14 +274,14 @@ static void items_fill(kv_node_request *request, const kv_wire_request *wire)
     for (uint32_t i = 0; i < wire->count; i++) {
         uint32_t size = kv_endian_load_u16(wire->key_sizes + (size_t)i * 2);
 
-        items[i] = (kv_item){.key = (uint64_t)(uintptr_t)key, .key_size = connection->prefix_size + size};
+        items[i] = (kv_item){.key = (uint64_t)(uintptr_t)key, .key_size = session->prefix_size + size};
         if (wire->value_sizes)
             items[i].value_size = kv_endian_load_u32(wire->value_sizes + (size_t)i * 4);
         if (wire->checksums)
             stats[i] = (kv_item_stat){.checksum = kv_endian_load_u32(wire->checksums + (size_t)i * 4)};
-        memcpy(key, connection->prefix, connection->prefix_size);
-        memcpy(key + connection->prefix_size, source, size);
-        key += connection->prefix_size + size;
+        memcpy(key, session->prefix, session->prefix_size);
+        memcpy(key + session->prefix_size, source, size);
+        key += session->prefix_size + size;
         source += size;
     }
     assert((uint8_t *)request + request->size == key);
@@ -291,20 +300,20 @@ static uint32_t engine_operation(uint32_t operation)
 }
 
 /* Takes over what the connection reserved. NULL: no memory. */
-static kv_node_request *request_create(kv_connection *connection, const kv_wire_request *wire, uint64_t id)
+static kv_node_request *request_create(kv_session *session, const kv_wire_request *wire, uint64_t id)
 {
-    kv_pool *pool = &connection->loop->pool;
-    size_t size = block_size(wire->operation, wire->count, wire->keys_size, connection->prefix_size);
-    kv_node_request *request = kv_pool_take(pool, size);
+    kv_blocks *blocks = &session->loop->blocks;
+    size_t size = block_size(wire->operation, wire->count, wire->keys_size, session->prefix_size);
+    kv_node_request *request = kv_blocks_take(blocks, size);
 
     if (!request)
         return NULL;
-    assert(size <= connection->message_reserved);
+    assert(size <= session->message_reserved);
     memset(request, 0, sizeof(*request));
     request->owner = (kv_owner){.ready = ready, .answered = answered};
     request->mail.deliver = deliver;
     request->deadline.expire = expire;
-    request->connection = connection;
+    request->session = session;
     request->id = id;
     request->size = size;
     request->kind = wire->operation;
@@ -314,12 +323,12 @@ static kv_node_request *request_create(kv_connection *connection, const kv_wire_
                                     .if_absent = wire->if_absent,
                                     .ttl_ms = wire->ttl_ms};
     items_fill(request, wire);
-    request->reserved = connection->message_reserved;
-    connection->message_reserved = 0;
-    connection->references++;
-    kv_list_append(&connection->requests, &request->link);
+    request->reserved = session->message_reserved;
+    session->message_reserved = 0;
+    session->references++;
+    kv_list_append(&session->requests, &request->link);
     kv_list_init(&request->answer_link);
-    connection->in_flight++;
+    session->in_flight++;
     return request;
 }
 
@@ -347,8 +356,8 @@ static void request_recall(kv_node_request *request, const uint8_t *statuses)
 /* Whether the update is to be applied; otherwise it was answered, or the connection cut. */
 static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
 {
-    kv_connection *connection = request->connection;
-    kv_node *node = connection->loop->node;
+    kv_session *session = request->session;
+    kv_node *node = session->loop->node;
     kv_channel_update update = {.channel = wire->channel,
                                 .count = wire->count,
                                 .sequence = wire->sequence,
@@ -356,7 +365,7 @@ static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
     const uint8_t *statuses = NULL;
     kv_channel_verdict verdict;
 
-    memcpy(update.client, connection->client, KV_CLIENT_ID_SIZE);
+    memcpy(update.client, session->client, KV_CLIENT_ID_SIZE);
     pthread_mutex_lock(&node->channels_mutex);
     verdict = kv_channel_begin(node->channels, &update, kv_loop_clock_ns() / 1000000, &request->channel,
                                &statuses);
@@ -367,12 +376,12 @@ static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
         return true;
     request->channel = NULL;
     if (verdict == KV_CHANNEL_KNOWN) {
-        kv_counters_add(&connection->loop->counters, KV_COUNTER(updates_repeated), 1);
+        kv_counters_add(&session->loop->counters, KV_COUNTER(updates_repeated), 1);
         request->answered = true;
         request_answered(request);
     } else if (verdict == KV_CHANNEL_STALE) {
         request_refuse(request, KV_OUTCOME_UNKNOWN);
-        kv_connection_cut(connection, KV_EVENT_CUT_PROTOCOL, EPROTO,
+        kv_session_cut(session, KV_EVENT_CUT_PROTOCOL, EPROTO,
                           "sequence %llu of channel %u is older than its last one",
                           (unsigned long long)wire->sequence, wire->channel);
     } else {
@@ -383,7 +392,7 @@ static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
 
 static void deadline_set(kv_node_request *request, uint32_t timeout_ms)
 {
-    kv_reactor *reactor = request->connection->loop->reactor;
+    kv_reactor *reactor = request->session->loop->reactor;
 
     if (timeout_ms == 0)
         timeout_ms = KV_NODE_REQUEST_TIMEOUT_MS_DEFAULT;
@@ -419,10 +428,10 @@ static uint32_t right_for(uint32_t operation)
 
 static void request_begin(kv_node_request *request, const kv_wire_request *wire)
 {
-    kv_connection *connection = request->connection;
+    kv_session *session = request->session;
 
-    request->target = kv_node_target(connection->loop->node, wire->target);
-    if (!(connection->rights & right_for(wire->operation)))
+    request->target = kv_node_target(session->loop->node, wire->target);
+    if (!(session->rights & right_for(wire->operation)))
         request_refuse(request, KV_DENIED);
     else if (!request->target)
         request_refuse(request, KV_WRONG_TARGET);
@@ -430,30 +439,30 @@ static void request_begin(kv_node_request *request, const kv_wire_request *wire)
         operation_begin(request, wire->timeout_ms);
 }
 
-void kv_incoming_begin(kv_connection *connection, const kv_message_head *head, const uint8_t *columns)
+void kv_incoming_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns)
 {
-    kv_counters *counters = &connection->loop->counters;
+    kv_counters *counters = &session->loop->counters;
     char message[KV_MESSAGE_SIZE] = "";
     kv_node_request *request;
     kv_wire_request wire;
     int error = kv_request_decode(head, columns, &wire, message);
 
     if (error < 0) {
-        kv_connection_cut(connection, KV_EVENT_CUT_PROTOCOL, -error, "%.150s", message);
+        kv_session_cut(session, KV_EVENT_CUT_PROTOCOL, -error, "%.150s", message);
         return;
     }
-    request = request_create(connection, &wire, head->request);
+    request = request_create(session, &wire, head->request);
     if (!request) {
-        kv_connection_cut(connection, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a request");
+        kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a request");
         return;
     }
     kv_counters_add(counters, KV_COUNTER(requests) + wire.operation, 1);
     kv_counters_add(counters, KV_COUNTER(keys) + wire.operation, wire.count);
     kv_counters_add(counters, KV_COUNTER(requests_in_flight), 1);
-    connection->active_ns = request->arrived_ns = kv_loop_clock_ns();
+    session->active_ns = request->arrived_ns = kv_loop_clock_ns();
     request->arriving = head->values_size > 0;
     if (request->arriving)
-        connection->incoming = request;
+        session->incoming = request;
     request_begin(request, &wire);
 }
 
@@ -484,22 +493,28 @@ static bool push_advance(kv_node_request *request)
     return request->push_item > before;
 }
 
+/* After the last byte of a value. */
+static void claim_step(kv_node_request *request)
+{
+    if (request->operation && kv_operation_claim(request->operation))
+        request_step(request);
+}
+
 static void values_complete(kv_node_request *request)
 {
-    kv_connection *connection = request->connection;
+    kv_session *session = request->session;
 
-    connection->incoming = NULL;
+    session->incoming = NULL;
     request->arriving = false;
     request->arrived_ns = kv_loop_clock_ns();
-    if (request->operation)
-        request_step(request);
+    claim_step(request);
     if (request->answered && !request->over)
         kv_outgoing_speak(request);
 }
 
-uint32_t kv_incoming_push(kv_connection *connection, const uint8_t *bytes, uint32_t size)
+uint32_t kv_incoming_push(kv_session *session, const uint8_t *bytes, uint32_t size)
 {
-    kv_node_request *request = connection->incoming;
+    kv_node_request *request = session->incoming;
     uint32_t done = 0;
     bool complete = push_advance(request);
     bool stuck = false;
@@ -514,21 +529,21 @@ uint32_t kv_incoming_push(kv_connection *connection, const uint8_t *bytes, uint3
             continue;
         }
         /* A step may find memory; if it does not, `ready` comes when there is some. */
-        if (stuck)
+        if (stuck || !kv_operation_claim(request->operation))
             break;
         stuck = true;
         request_step(request);
     }
     if (request->push_item == request->count)
         values_complete(request);
-    else if (complete && !stuck && request->operation)
-        request_step(request);
+    else if (complete && !stuck)
+        claim_step(request);
     return done;
 }
 
-void kv_incoming_cancel(kv_connection *connection, uint64_t id)
+void kv_incoming_cancel(kv_session *session, uint64_t id)
 {
-    for (kv_list *link = connection->requests.next; link != &connection->requests; link = link->next) {
+    for (kv_list *link = session->requests.next; link != &session->requests; link = link->next) {
         kv_node_request *request = KV_CONTAINER(link, kv_node_request, link);
 
         if (request->id == id && request->operation && !request->answered)
@@ -547,8 +562,8 @@ static void request_abandon(kv_node_request *request, bool all)
     request->arriving = false;
     if (!request->spoken) {
         request->spoken = true;
-        request->connection->in_flight--;
-        kv_counters_subtract(&request->connection->loop->counters, KV_COUNTER(requests_in_flight), 1);
+        request->session->in_flight--;
+        kv_counters_subtract(&request->session->loop->counters, KV_COUNTER(requests_in_flight), 1);
     }
     if (request->operation && !request->answered && (all || !updates || request->broken))
         kv_operation_abort(request->operation, KV_CANCELLED);
@@ -556,12 +571,12 @@ static void request_abandon(kv_node_request *request, bool all)
         kv_incoming_settle(request);
 }
 
-void kv_incoming_abandon(kv_connection *connection, bool all)
+void kv_incoming_abandon(kv_session *session, bool all)
 {
     kv_list *next;
 
-    connection->incoming = NULL;
-    for (kv_list *link = connection->requests.next; link != &connection->requests; link = next) {
+    session->incoming = NULL;
+    for (kv_list *link = session->requests.next; link != &session->requests; link = next) {
         next = link->next; /* the one that is looked at may be freed */
         request_abandon(KV_CONTAINER(link, kv_node_request, link), all);
     }

@@ -41,7 +41,7 @@ static void accepted(kv_listener *listener, int descriptor, const struct sockadd
         return;
     }
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (kv_connection_open(least_loaded(node), descriptor, address, refused) < 0)
+    if (kv_session_open(least_loaded(node), descriptor, address, refused) < 0)
         close(descriptor);
 }
 

@@ -29,29 +29,29 @@ static void watch(kv_timer *timer)
 
     for (kv_list *link = loop->connections.next; link != &loop->connections; link = next) {
         next = link->next; /* the one that is looked at may go */
-        kv_connection_watch(KV_CONTAINER(link, kv_connection, link), now_ns);
+        kv_session_watch(KV_CONTAINER(link, kv_session, link), now_ns);
     }
     if (!kv_list_empty(&loop->connections))
         kv_timer_set(loop->reactor, &loop->watch, now_ns + loop->node->settings.watch_ns);
 }
 
-static void for_each_connection(kv_loop *loop, void (*visit)(kv_connection *connection))
+static void for_each_connection(kv_loop *loop, void (*visit)(kv_session *session))
 {
     kv_list *next;
 
     for (kv_list *link = loop->connections.next; link != &loop->connections; link = next) {
         next = link->next;
-        visit(KV_CONTAINER(link, kv_connection, link));
+        visit(KV_CONTAINER(link, kv_session, link));
     }
 }
 
 /* What an earlier connection left running is given up, too. */
-static void cut_at_stop(kv_connection *connection)
+static void cut_at_stop(kv_session *session)
 {
-    if (connection->gone)
-        kv_incoming_abandon(connection, true);
+    if (session->gone)
+        kv_incoming_abandon(session, true);
     else
-        kv_connection_cut(connection, KV_EVENT_DISCONNECTED, 0, "the node stops");
+        kv_session_cut(session, KV_EVENT_DISCONNECTED, 0, "the node stops");
 }
 
 /* Loop 0 accepts, and so it tells the others: its mail comes after any connection that it gave them. */
@@ -73,13 +73,13 @@ static void drain(kv_mail *mail)
     kv_loop *loop = KV_CONTAINER(mail, kv_loop, drain_mail);
 
     loop->draining = true;
-    for_each_connection(loop, kv_connection_rest);
+    for_each_connection(loop, kv_session_rest);
 }
 
 int kv_loop_open(kv_loop *loop, kv_node *node)
 {
     loop->node = node;
-    loop->pool.reserved_max = node->settings.memory_loop;
+    loop->blocks.reserved_max = node->settings.memory_loop;
     loop->watch.expire = watch;
     loop->stop_mail.deliver = stop;
     loop->drain_mail.deliver = drain;
@@ -96,13 +96,13 @@ void kv_loop_close(kv_loop *loop)
     if (kv_timer_is_set(&loop->watch))
         kv_timer_stop(loop->reactor, &loop->watch);
     kv_reactor_close(loop->reactor);
-    kv_pool_close(&loop->pool);
+    kv_blocks_close(&loop->blocks);
 }
 
-void kv_loop_speak(kv_loop *loop, kv_connection *connection)
+void kv_loop_speak(kv_loop *loop, kv_session *session)
 {
-    if (kv_list_empty(&connection->speaking_link))
-        kv_list_append(&loop->speaking, &connection->speaking_link);
+    if (kv_list_empty(&session->speaking_link))
+        kv_list_append(&loop->speaking, &session->speaking_link);
 }
 
 /* Each of those that are on the list now; who comes back to it has its turn in the next round. */
@@ -117,7 +117,7 @@ static void speak(kv_loop *loop)
     kv_list_append(&loop->speaking, &now);
     while ((link = loop->speaking.next) != &now) {
         kv_list_remove(link);
-        kv_outgoing_flush(KV_CONTAINER(link, kv_connection, speaking_link));
+        kv_outgoing_flush(KV_CONTAINER(link, kv_session, speaking_link));
     }
     kv_list_remove(&now);
 }
@@ -129,7 +129,7 @@ static void serve_waiting(kv_loop *loop)
     while (loop->memory_came && !kv_list_empty(&loop->waiting)) {
         kv_list *first = loop->waiting.next;
 
-        kv_connection_resume(KV_CONTAINER(first, kv_connection, waiting_link));
+        kv_receive_go_on(KV_CONTAINER(first, kv_session, waiting_link));
         if (loop->waiting.next == first)
             break;
     }
@@ -145,7 +145,7 @@ static void serve_eager(kv_loop *loop)
     kv_list_append(&loop->eager, &now);
     while ((link = loop->eager.next) != &now) {
         kv_list_remove(link);
-        kv_connection_resume(KV_CONTAINER(link, kv_connection, eager_link));
+        kv_receive_go_on(KV_CONTAINER(link, kv_session, eager_link));
     }
     kv_list_remove(&now);
 }

@@ -42,7 +42,7 @@
 #define KV_NODE_LENT_REQUEST_MAX (16ull << 20) /* what one request is taken to hold at most */
 
 /* Free blocks that a loop keeps. */
-#define KV_POOL_CACHE_SIZE_MAX (2ull << 20)
+#define KV_BLOCKS_CACHE_SIZE_MAX (2ull << 20)
 
 #define KV_NODE_CONTROLS_MAX 64u              /* waiting, running, or with a reply on its way */
 #define KV_NODE_CONTROL_MEMORY_MAX (12u << 20) /* of their replies */

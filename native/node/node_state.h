@@ -1,6 +1,6 @@
 /* The storage node's inside, shared by the files of this folder.
  *
- *   kv_node ──► kv_loop (a thread and its reactor) ──► kv_connection ──► kv_node_request
+ *   kv_node ──► kv_loop (a thread and its reactor) ──► kv_session ──► kv_node_request
  *           ──► kv_target (a store)                                └──► kv_control
  *
  * A loop owns its connections, and they their requests: nobody else touches them, so they have no lock. What
@@ -15,7 +15,7 @@
 #include "node/counters.h"
 #include "node/events.h"
 #include "node/node_limits.h"
-#include "node/pool.h"
+#include "node/blocks.h"
 #include "protocol/channel.h"
 #include "protocol/hello.h"
 #include "protocol/message.h"
@@ -27,7 +27,7 @@
 #include <stdbool.h>
 
 typedef struct kv_loop kv_loop;
-typedef struct kv_connection kv_connection;
+typedef struct kv_session kv_session;
 typedef struct kv_node_request kv_node_request;
 typedef struct kv_control kv_control;
 
@@ -116,7 +116,7 @@ struct kv_loop {
     kv_node *node;
     kv_reactor *reactor;
     pthread_t thread;
-    kv_pool pool;
+    kv_blocks blocks;
     kv_list connections;
     kv_list speaking;      /* connections with something to send at the end of this turn */
     kv_list eager;         /* connections that had more to receive than one turn's share */
@@ -157,12 +157,12 @@ typedef struct kv_window {
     uint8_t bytes[KV_NODE_WINDOW_BYTES];
 } kv_window;
 
-typedef enum kv_connection_state {
-    KV_CONNECTION_GREETS = 0,
-    KV_CONNECTION_SERVES = 1,
-    KV_CONNECTION_LINGERS = 2, /* refused: takes nothing more in, until the other end has read why */
-    KV_CONNECTION_CLOSED = 3
-} kv_connection_state;
+typedef enum kv_session_state {
+    KV_SESSION_GREETS = 0,
+    KV_SESSION_SERVES = 1,
+    KV_SESSION_LINGERS = 2, /* refused: takes nothing more in, until the other end has read why */
+    KV_SESSION_CLOSED = 3
+} kv_session_state;
 
 /* Why a connection is not read. */
 typedef enum kv_hold {
@@ -177,7 +177,7 @@ typedef struct kv_greeting {
     kv_secret *secret;
 } kv_greeting;
 
-struct kv_connection {
+struct kv_session {
     kv_socket socket;
     kv_mail mail; /* its arrival on its loop */
     kv_loop *loop;
@@ -189,7 +189,7 @@ struct kv_connection {
     kv_list answers;       /* requests with something to say */
     uint64_t id;
     uint32_t references;   /* the socket's, and one for each request and control */
-    kv_connection_state state;
+    kv_session_state state;
     kv_hold hold;
     bool refused;          /* beyond connections_max, or while draining */
     bool receiving;        /* a receive is out; never while there is a hold */
@@ -230,7 +230,7 @@ struct kv_node_request {
     kv_timer deadline;
     kv_list link;          /* connection->requests */
     kv_list answer_link;   /* connection->answers */
-    kv_connection *connection;
+    kv_session *session;
     kv_target *target;
     kv_operation *operation; /* NULL: none, or ended */
     kv_channel *channel;
@@ -254,7 +254,6 @@ struct kv_node_request {
     bool broken;           /* the connection went before all values came */
     bool spoken;           /* its last reply is built */
     bool over;             /* its last reply is sent, or nobody waits for it */
-    atomic_bool mailed;    /* set by `ready`, cleared on delivery */
 };
 
 /* loop.c: the threads. */
@@ -265,7 +264,7 @@ int kv_loop_start(kv_loop *loop);
 void kv_loop_stop(kv_loop *loop);
 void kv_loop_drain(kv_loop *loop);
 /* At the end of this turn the connection's replies are sent. */
-void kv_loop_speak(kv_loop *loop, kv_connection *connection);
+void kv_loop_speak(kv_loop *loop, kv_session *session);
 uint64_t kv_loop_clock_ns(void);
 
 /* listen.c: accepting, and who is refused at the door. */
@@ -273,59 +272,73 @@ int kv_listen_open(kv_node *node, const char *host, uint32_t port, char *message
 /* On loop 0. */
 void kv_listen_close_all(kv_node *node);
 
-/* connection.c */
+/* session.c */
 /* Take over a descriptor and hand it to a loop. From loop 0. `refusal`: not to be served, and why. -ENOMEM: the descriptor is still the caller's. */
-int kv_connection_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address, bool refused);
-/* Go on reading if nothing is in the way any more. */
-void kv_connection_resume(kv_connection *connection);
+int kv_session_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address, bool refused);
 /* End it and report why; what it has out is given back when the socket is closed. */
-void kv_connection_cut(kv_connection *connection, kv_node_event_kind kind, int error, const char *format, ...)
+void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-void kv_connection_watch(kv_connection *connection, uint64_t now_ns);
+void kv_session_watch(kv_session *session, uint64_t now_ns);
 /* While draining: close it if nothing is under way. */
-void kv_connection_rest(kv_connection *connection);
+void kv_session_rest(kv_session *session);
 /* After the refusal was sent: wait until the other end has read it. */
-void kv_connection_linger(kv_connection *connection);
-void kv_connection_release(kv_connection *connection);
+void kv_session_linger(kv_session *session);
+void kv_session_release(kv_session *session);
 /* "127.0.0.1:4711" */
 #define KV_ADDRESS_TEXT_SIZE 64u
-const char *kv_connection_address(const kv_connection *connection, char text[KV_ADDRESS_TEXT_SIZE]);
+const char *kv_session_address(const kv_session *session, char text[KV_ADDRESS_TEXT_SIZE]);
 
 /* greeting.c: hello on a connection. */
-int kv_greeting_begin(kv_connection *connection);
-void kv_greeting_step(kv_connection *connection, const kv_message_head *head, const uint8_t *bytes);
-void kv_greeting_end(kv_connection *connection);
-void kv_greeting_refuse(kv_connection *connection);
+int kv_greeting_begin(kv_session *session);
+void kv_greeting_step(kv_session *session, const kv_message_head *head, const uint8_t *bytes);
+void kv_greeting_end(kv_session *session);
+void kv_greeting_refuse(kv_session *session);
 /* NULL for none. */
 void kv_secret_release(kv_node *node, kv_secret *secret);
 
+static inline bool kv_session_is_live(const kv_session *session)
+{
+    return session->state != KV_SESSION_CLOSED;
+}
+
+/* receive.c: from bytes to messages. */
+void kv_receive_done(kv_session *session, int64_t result);
+/* Begin to read, or go on if nothing is in the way any more. */
+void kv_receive_go_on(kv_session *session);
+/* Back to the small buffer; what is in the larger one fits it. */
+void kv_receive_shrink(kv_session *session);
+static inline bool kv_receive_is_between(const kv_session *session)
+{
+    return !session->incoming && session->begin == session->end;
+}
+
 /* incoming.c: requests from columns to operations. */
 /* Memory that a request with this head may come to, its reply apart. */
-uint64_t kv_incoming_bound(const kv_connection *connection, const kv_message_head *head);
+uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *head);
 /* The columns are complete and verified. Takes over connection->message_reserved; may cut the connection. */
-void kv_incoming_begin(kv_connection *connection, const kv_message_head *head, const uint8_t *columns);
+void kv_incoming_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns);
 /* Whether the request's operation may begin, as far as the DRAM tier is concerned. */
-bool kv_incoming_may_lend(const kv_connection *connection);
+bool kv_incoming_may_lend(const kv_session *session);
 /* The next bytes of values; returns how many were taken. connection->incoming is NULL once all are. */
-uint32_t kv_incoming_push(kv_connection *connection, const uint8_t *bytes, uint32_t size);
-void kv_incoming_cancel(kv_connection *connection, uint64_t id);
+uint32_t kv_incoming_push(kv_session *session, const uint8_t *bytes, uint32_t size);
+void kv_incoming_cancel(kv_session *session, uint64_t id);
 /* The connection is closing: what nobody waits for is given up. `all`: so are updates. */
-void kv_incoming_abandon(kv_connection *connection, bool all);
+void kv_incoming_abandon(kv_session *session, bool all);
 /* Its last reply was sent, or never will be; frees it when its operation has ended, too. */
 void kv_incoming_settle(kv_node_request *request);
 /* A range of items' values was sent: give them back. */
 void kv_incoming_return(kv_node_request *request, uint32_t position);
 
 /* outgoing.c: replies. */
-void kv_outgoing_flush(kv_connection *connection);
-void kv_outgoing_sent(kv_connection *connection, int64_t result);
+void kv_outgoing_flush(kv_session *session);
+void kv_outgoing_sent(kv_session *session, int64_t result);
 /* Something of a request, or the control, can be said. */
 void kv_outgoing_speak(kv_node_request *request);
 /* The socket is closed: forget what was not sent. */
-void kv_outgoing_close(kv_connection *connection);
+void kv_outgoing_close(kv_session *session);
 /* A message of hello; sent at the end of this turn. */
-uint8_t *kv_outgoing_room(kv_connection *connection);
-void kv_outgoing_add(kv_connection *connection, uint32_t size);
+uint8_t *kv_outgoing_room(kv_session *session);
+void kv_outgoing_add(kv_session *session, uint32_t size);
 
 /* control.c */
 void kv_control_init(kv_node *node);
@@ -333,7 +346,7 @@ int kv_control_start(kv_node *node);
 /* Waits for the one that runs; those that wait are answered with -ESHUTDOWN. */
 void kv_control_stop(kv_node *node);
 void kv_control_close(kv_node *node);
-void kv_control_begin(kv_connection *connection, const kv_message_head *head, const uint8_t *body);
+void kv_control_begin(kv_session *session, const kv_message_head *head, const uint8_t *body);
 /* On the loop: the reply to encode and its body. True: it is ready. */
 bool kv_control_reply(const kv_control *control, kv_message_head *head, const uint8_t **body);
 /* The reply was sent, or never will be. */

@@ -21,23 +21,23 @@ static uint8_t *reply_bytes(kv_window *window, const kv_outgoing_reply *reply)
     return window->bytes + reply->bytes_begin;
 }
 
-static bool window_open(kv_connection *connection)
+static bool window_open(kv_session *session)
 {
-    if (connection->window)
+    if (session->window)
         return true;
-    connection->window = kv_pool_take(&connection->loop->pool, sizeof(kv_window));
-    if (!connection->window)
+    session->window = kv_blocks_take(&session->loop->blocks, sizeof(kv_window));
+    if (!session->window)
         return false;
-    connection->window->first = 0;
-    connection->window->count = 0;
-    connection->window->bytes_used = 0;
+    session->window->first = 0;
+    session->window->count = 0;
+    session->window->bytes_used = 0;
     return true;
 }
 
-static void window_close(kv_connection *connection)
+static void window_close(kv_session *session)
 {
-    kv_pool_give(&connection->loop->pool, connection->window, sizeof(kv_window));
-    connection->window = NULL;
+    kv_blocks_give(&session->loop->blocks, session->window, sizeof(kv_window));
+    session->window = NULL;
 }
 
 static bool window_has_room(const kv_window *window, uint32_t size)
@@ -56,34 +56,34 @@ static kv_outgoing_reply *window_add(kv_window *window, uint32_t size)
     return reply;
 }
 
-uint8_t *kv_outgoing_room(kv_connection *connection)
+uint8_t *kv_outgoing_room(kv_session *session)
 {
     kv_window *window;
 
-    if (!window_open(connection))
+    if (!window_open(session))
         return NULL;
-    window = connection->window;
+    window = session->window;
     /* A client that says more during hello than its turn is does not get an answer each time. */
     return window_has_room(window, KV_HELLO_MESSAGE_SIZE_MAX) ? window->bytes + window->bytes_used : NULL;
 }
 
-void kv_outgoing_add(kv_connection *connection, uint32_t size)
+void kv_outgoing_add(kv_session *session, uint32_t size)
 {
     if (size > 0)
-        window_add(connection->window, size);
-    kv_loop_speak(connection->loop, connection);
+        window_add(session->window, size);
+    kv_loop_speak(session->loop, session);
 }
 
 void kv_outgoing_speak(kv_node_request *request)
 {
-    kv_connection *connection = request->connection;
+    kv_session *session = request->session;
 
-    if (connection->state != KV_CONNECTION_SERVES)
+    if (session->state != KV_SESSION_SERVES)
         return;
     if (kv_list_empty(&request->answer_link))
-        kv_list_append(&connection->answers, &request->answer_link);
-    if (!connection->sending)
-        kv_loop_speak(connection->loop, connection);
+        kv_list_append(&session->answers, &request->answer_link);
+    if (!session->sending)
+        kv_loop_speak(session->loop, session);
 }
 
 static uint32_t item_at(const kv_node_request *request, uint32_t position)
@@ -163,18 +163,18 @@ static void reply_encode(kv_window *window, kv_outgoing_reply *reply, kv_loop *l
 /* The last reply leaves: the client may send another request when it has it. */
 static void request_spoken(kv_node_request *request)
 {
-    kv_connection *connection = request->connection;
+    kv_session *session = request->session;
 
-    assert(!request->spoken && connection->in_flight > 0);
+    assert(!request->spoken && session->in_flight > 0);
     request->spoken = true;
-    connection->in_flight--;
-    kv_counters_subtract(&connection->loop->counters, KV_COUNTER(requests_in_flight), 1);
+    session->in_flight--;
+    kv_counters_subtract(&session->loop->counters, KV_COUNTER(requests_in_flight), 1);
 }
 
 /* One more reply of a request. False: the window has no room for it. */
-static bool reply_build(kv_connection *connection, kv_node_request *request)
+static bool reply_build(kv_session *session, kv_node_request *request)
 {
-    kv_window *window = connection->window;
+    kv_window *window = session->window;
     uint64_t values_size = 0;
     bool refused = request_is_refused(request);
     uint32_t count = refused ? 0 : reply_extent(request, &values_size);
@@ -189,63 +189,63 @@ static bool reply_build(kv_connection *connection, kv_node_request *request)
     reply->item_first = request->replied;
     reply->item_count = count;
     reply->last = refused || request->replied + count == request->count;
-    reply_encode(window, reply, connection->loop, values_size);
+    reply_encode(window, reply, session->loop, values_size);
     request->replied += count;
     if (reply->last)
         request_spoken(request);
     return true;
 }
 
-static void control_build(kv_connection *connection)
+static void control_build(kv_session *session)
 {
     kv_outgoing_reply *reply;
     kv_message_head head;
     const uint8_t *body;
 
-    if (!connection->control || !kv_control_reply(connection->control, &head, &body) ||
-        !window_has_room(connection->window, KV_MESSAGE_HEAD_SIZE))
+    if (!session->control || !kv_control_reply(session->control, &head, &body) ||
+        !window_has_room(session->window, KV_MESSAGE_HEAD_SIZE))
         return;
-    reply = window_add(connection->window, KV_MESSAGE_HEAD_SIZE);
-    reply->control = connection->control;
+    reply = window_add(session->window, KV_MESSAGE_HEAD_SIZE);
+    reply->control = session->control;
     reply->last = true;
-    connection->control = NULL;
-    kv_message_encode(&head, reply_bytes(connection->window, reply));
+    session->control = NULL;
+    kv_message_encode(&head, reply_bytes(session->window, reply));
 }
 
 /* Requests take turns, a reply each, so that a large one does not hold up the small ones behind it. */
-static void window_fill(kv_connection *connection)
+static void window_fill(kv_session *session)
 {
     kv_list *link;
 
-    control_build(connection);
-    while ((link = connection->answers.next) != &connection->answers) {
+    control_build(session);
+    while ((link = session->answers.next) != &session->answers) {
         kv_node_request *request = KV_CONTAINER(link, kv_node_request, answer_link);
 
-        if (has_news(request) && !reply_build(connection, request))
+        if (has_news(request) && !reply_build(session, request))
             return;
         kv_list_remove(link);
         if (has_news(request))
-            kv_list_append(&connection->answers, link);
+            kv_list_append(&session->answers, link);
     }
 }
 
-typedef struct ranges {
+typedef struct gather_state {
     struct iovec *at;
     uint32_t count;
     uint64_t skip; /* bytes of what comes next that were sent already */
-} ranges;
+} gather_state;
 
-static void ranges_add(ranges *ranges, const void *bytes, uint64_t size)
+static void gather_add(gather_state *gather, const void *bytes, uint64_t size)
 {
-    if (ranges->skip >= size) {
-        ranges->skip -= size;
+    if (gather->skip >= size) {
+        gather->skip -= size;
         return;
     }
-    if (ranges->count == KV_REACTOR_IOVEC_MAX)
+    if (gather->count == KV_REACTOR_IOVEC_MAX)
         return;
-    ranges->at[ranges->count++] = (struct iovec){.iov_base = (uint8_t *)(uintptr_t)bytes + ranges->skip,
-                                                 .iov_len = size - ranges->skip};
-    ranges->skip = 0;
+    gather->at[gather->count++] = (struct iovec){.iov_base = (uint8_t *)(uintptr_t)bytes + gather->skip,
+                                                 .iov_len = size - gather->skip};
+    gather->skip = 0;
 }
 
 static uint64_t value_size(const kv_node_request *request, uint32_t position)
@@ -255,12 +255,12 @@ static uint64_t value_size(const kv_node_request *request, uint32_t position)
     return request->kind == KV_OP_GET && item->status == KV_OK ? item->result_size : 0;
 }
 
-static void ranges_add_values(ranges *ranges, const kv_outgoing_reply *reply)
+static void gather_values(gather_state *gather, const kv_outgoing_reply *reply)
 {
     const kv_node_request *request = reply->request;
 
-    ranges->skip = reply->item_sent;
-    for (uint32_t i = 0; i < reply->item_count && ranges->count < KV_REACTOR_IOVEC_MAX; i++) {
+    gather->skip = reply->item_sent;
+    for (uint32_t i = 0; i < reply->item_count && gather->count < KV_REACTOR_IOVEC_MAX; i++) {
         uint32_t position = reply->item_first + i;
         struct iovec lent[KV_LENT_RANGES_MAX];
         uint32_t count;
@@ -270,30 +270,30 @@ static void ranges_add_values(ranges *ranges, const kv_outgoing_reply *reply)
         count = kv_operation_lent(request->operation, request->order[position], lent);
         assert(count > 0 && count <= KV_LENT_RANGES_MAX);
         for (uint32_t k = 0; k < count; k++)
-            ranges_add(ranges, lent[k].iov_base, lent[k].iov_len);
+            gather_add(gather, lent[k].iov_base, lent[k].iov_len);
     }
 }
 
 /* What is to be sent next, as far as one call can carry it. */
 static uint32_t window_ranges(kv_window *window)
 {
-    ranges ranges = {.at = window->ranges};
+    gather_state gather = {.at = window->ranges};
 
-    for (uint32_t i = window->first; i < window->count && ranges.count < KV_REACTOR_IOVEC_MAX; i++) {
+    for (uint32_t i = window->first; i < window->count && gather.count < KV_REACTOR_IOVEC_MAX; i++) {
         kv_outgoing_reply *reply = &window->replies[i];
         kv_message_head head;
         const uint8_t *body;
 
-        ranges.skip = reply->bytes_sent;
-        ranges_add(&ranges, reply_bytes(window, reply), reply->bytes_size);
+        gather.skip = reply->bytes_sent;
+        gather_add(&gather, reply_bytes(window, reply), reply->bytes_size);
         if (reply->control && kv_control_reply(reply->control, &head, &body)) {
-            ranges.skip = reply->item_sent;
-            ranges_add(&ranges, body, head.values_size);
+            gather.skip = reply->item_sent;
+            gather_add(&gather, body, head.values_size);
         } else if (reply->request && reply->request->kind == KV_OP_GET) {
-            ranges_add_values(&ranges, reply);
+            gather_values(&gather, reply);
         }
     }
-    return ranges.count;
+    return gather.count;
 }
 
 /* Bytes of a reply's values were sent; returns how many. Items that are complete are given back. */
@@ -335,23 +335,23 @@ static uint64_t advance_control(kv_outgoing_reply *reply, uint64_t sent)
     return left;
 }
 
-static void reply_done(kv_connection *connection, kv_outgoing_reply *reply)
+static void reply_done(kv_session *session, kv_outgoing_reply *reply)
 {
     kv_node_request *request = reply->request;
 
     if (!request || !reply->last)
         return;
-    kv_counters_note_latency(&connection->loop->counters, request->kind,
+    kv_counters_note_latency(&session->loop->counters, request->kind,
                              kv_loop_clock_ns() - request->arrived_ns);
     kv_incoming_settle(request);
 }
 
 /* So many bytes of the window were sent. */
-static void window_advance(kv_connection *connection, uint64_t sent)
+static void window_advance(kv_session *session, uint64_t sent)
 {
-    kv_window *window = connection->window;
+    kv_window *window = session->window;
 
-    kv_counters_add(&connection->loop->counters, KV_COUNTER(sent_bytes), sent);
+    kv_counters_add(&session->loop->counters, KV_COUNTER(sent_bytes), sent);
     while (window->first < window->count) {
         kv_outgoing_reply *reply = &window->replies[window->first];
         uint64_t left = reply->bytes_size - reply->bytes_sent;
@@ -368,7 +368,7 @@ static void window_advance(kv_connection *connection, uint64_t sent)
             sent -= advance_values(reply, sent);
         if (reply->item_count > 0 || reply->control)
             break;
-        reply_done(connection, reply);
+        reply_done(session, reply);
         window->first++;
     }
     assert(sent == 0);
@@ -380,75 +380,75 @@ static void window_advance(kv_connection *connection, uint64_t sent)
 }
 
 /* Nothing is left to be sent. */
-static void window_end(kv_connection *connection)
+static void window_end(kv_session *session)
 {
-    window_close(connection);
-    if (connection->state == KV_CONNECTION_LINGERS)
-        kv_connection_linger(connection);
+    window_close(session);
+    if (session->state == KV_SESSION_LINGERS)
+        kv_session_linger(session);
     else
-        kv_connection_rest(connection);
+        kv_session_rest(session);
 }
 
 /* The result of a send. False: the connection is cut. */
-static bool sent(kv_connection *connection, int64_t result)
+static bool sent(kv_session *session, int64_t result)
 {
     if (result < 0) {
-        kv_connection_cut(connection, KV_EVENT_CUT_RESET, (int)-result,
+        kv_session_cut(session, KV_EVENT_CUT_RESET, (int)-result,
                           "the connection broke while it was sent replies: %s", strerror((int)-result));
         return false;
     }
-    window_advance(connection, (uint64_t)result);
+    window_advance(session, (uint64_t)result);
     return true;
 }
 
-void kv_outgoing_flush(kv_connection *connection)
+void kv_outgoing_flush(kv_session *session)
 {
-    if (connection->state == KV_CONNECTION_CLOSED || connection->sending)
+    if (session->state == KV_SESSION_CLOSED || session->sending)
         return;
     for (uint32_t round = 0; round < KV_NODE_ROUNDS_MAX; round++) {
         int64_t result;
         uint32_t count;
 
-        if (!window_open(connection)) {
-            kv_connection_cut(connection, KV_EVENT_CUT_RESET, ENOMEM, "no memory for replies");
+        if (!window_open(session)) {
+            kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for replies");
             return;
         }
-        window_fill(connection);
-        count = window_ranges(connection->window);
+        window_fill(session);
+        count = window_ranges(session->window);
         if (count == 0) {
-            window_end(connection);
+            window_end(session);
             return;
         }
-        result = kv_socket_send(&connection->socket, connection->window->ranges, count);
+        result = kv_socket_send(&session->socket, session->window->ranges, count);
         if (result == -EINPROGRESS) {
-            connection->sending = true;
-            connection->send_mark_ns = kv_reactor_now_ns(connection->loop->reactor);
+            session->sending = true;
+            session->send_mark_ns = kv_reactor_now_ns(session->loop->reactor);
             return;
         }
-        if (!sent(connection, result))
+        if (!sent(session, result))
             return;
     }
-    kv_loop_speak(connection->loop, connection);
+    kv_loop_speak(session->loop, session);
 }
 
-void kv_outgoing_sent(kv_connection *connection, int64_t result)
+void kv_outgoing_sent(kv_session *session, int64_t result)
 {
-    connection->sending = false;
-    if (connection->state != KV_CONNECTION_CLOSED && sent(connection, result))
-        kv_outgoing_flush(connection);
+    session->sending = false;
+    if (session->state != KV_SESSION_CLOSED && sent(session, result))
+        kv_outgoing_flush(session);
 }
 
-void kv_outgoing_close(kv_connection *connection)
+void kv_outgoing_close(kv_session *session)
 {
-    kv_window *window = connection->window;
+    kv_window *window = session->window;
 
-    if (connection->control)
-        kv_control_settle(connection->control);
-    connection->control = NULL;
+    if (session->control)
+        kv_control_settle(session->control);
+    session->control = NULL;
     if (!window)
         return;
     for (uint32_t i = window->first; i < window->count; i++)
         if (window->replies[i].control)
             kv_control_settle(window->replies[i].control);
-    window_close(connection);
+    window_close(session);
 }
