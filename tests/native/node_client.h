@@ -316,7 +316,7 @@ typedef struct node_batch {
     kv_request request;
     kv_item *items;
     kv_item_stat *stats;
-    char (*keys)[24];
+    char (*keys)[48];
     uint8_t *values;
     uint32_t size_max;
 } node_batch;

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,12 +103,32 @@ static inline void world_close(node_world *world)
     world_directories_remove(world);
 }
 
+/* Some machines forbid io_uring. */
+static inline bool world_may_use_uring(void)
+{
+    kv_node_options options = {.reactors = 1, .reactor_driver = KV_REACTOR_URING};
+    char message[KV_MESSAGE_SIZE];
+    kv_node *node;
+
+    if (kv_node_open(&options, &node, message) < 0)
+        return false;
+    assert(kv_node_close(node, WORLD_CLOSE_MS) == 0);
+    return true;
+}
+
 static inline kv_node_statistics world_statistics(node_world *world)
 {
     kv_node_statistics statistics;
 
     kv_node_statistics_read(world->node, &statistics);
     return statistics;
+}
+
+/* What clients closed, or what they do without waiting, the node learns in its own time. */
+static inline void world_wait_connections(node_world *world, uint64_t count)
+{
+    while (world_statistics(world).connections != count)
+        sched_yield();
 }
 
 /* Wait for an event of a kind and return it; others are passed over. */
