@@ -1,0 +1,62 @@
+/* Every limit and default of a storage node, in one place. Sizes in bytes. */
+#ifndef KV_NODE_LIMITS_H
+#define KV_NODE_LIMITS_H
+
+#include "protocol/hello.h"
+
+#define KV_NODE_TARGETS_MAX 64u
+#define KV_NODE_LISTENERS_MAX 16u
+#define KV_NODE_REACTORS_MAX 64u
+#define KV_NODE_REACTORS_DEFAULT_MAX 8u
+#define KV_NODE_BACKLOG 4096
+
+#define KV_NODE_CONNECTIONS_DEFAULT 16384u
+#define KV_NODE_REFUSED_MAX 256u /* connections at a time that are told why, beyond connections_max */
+#define KV_NODE_REQUESTS_DEFAULT 64u
+#define KV_NODE_REQUESTS_MAX 4096u
+#define KV_NODE_MEMORY_DEFAULT (32ull << 20)
+#define KV_NODE_MEMORY_LOOP_MIN (4ull << 20) /* of each loop, so that the largest request fits */
+#define KV_NODE_STALL_TIMEOUT_MS_DEFAULT 10000u
+#define KV_NODE_IDLE_TIMEOUT_MS_DEFAULT 900000u
+#define KV_NODE_HELLO_TIMEOUT_MS_DEFAULT 5000u
+#define KV_NODE_REQUEST_TIMEOUT_MS_DEFAULT 30000u
+#define KV_NODE_REQUEST_TIMEOUT_MS_MAX 3600000u
+#define KV_NODE_WATCH_MS_MAX 1000u /* how late a stalled or idle connection may be noticed */
+
+/* Receiving. A connection owns a small buffer; a message that does not fit it gets a larger one. */
+#define KV_NODE_BUFFER_SMALL_SIZE 4096u
+#define KV_NODE_BUFFER_LARGE_SIZE 65536u
+#define KV_NODE_PROGRESS_SIZE 65536u  /* a message moves on when so much of it arrived, or its end */
+#define KV_NODE_ROUNDS_MAX 8u         /* receives, or sends, of one connection in one turn */
+
+/* Sending. */
+#define KV_NODE_REPLY_VALUES_SIZE (1u << 20) /* of one reply, unless one value is larger */
+#define KV_NODE_REPLY_ITEMS_MAX 480u         /* of one reply: the widest columns then fit the window's bytes */
+#define KV_NODE_WINDOW_BYTES 17408u
+#define KV_NODE_WINDOW_REPLIES 64u
+
+/* The DRAM tier's bytes that replies may hold. */
+#define KV_NODE_LENT_CONNECTION_MAX (32ull << 20)
+#define KV_NODE_LENT_CONNECTION_SHARE 4u /* of the smallest tier, at most */
+#define KV_NODE_LENT_SHARE 2u            /* of the tiers together: beyond it, one request of a connection at a time */
+#define KV_NODE_LENT_REQUEST_MAX (16ull << 20) /* what one request is taken to hold at most */
+
+/* Free blocks that a loop keeps. */
+#define KV_BLOCKS_CACHE_SIZE_MAX (2ull << 20)
+
+#define KV_NODE_CONTROLS_MAX 64u              /* waiting, running, or with a reply on its way */
+#define KV_NODE_CONTROL_MEMORY_MAX (12u << 20) /* of their replies */
+#define KV_NODE_EVENTS_MAX 1024u
+
+#define KV_NODE_CHANNEL_CLIENTS_MAX 4096u
+#define KV_NODE_CHANNELS_PER_CLIENT_MAX 256u
+#define KV_NODE_CHANNEL_MEMORY_MAX (4ull << 20)
+
+/* Tenant and namespace before a key, each with its size. */
+#define KV_NODE_PREFIX_SIZE_MAX (2u + 2u * KV_NAME_SIZE_MAX)
+
+_Static_assert(KV_NODE_BUFFER_SMALL_SIZE >= KV_MESSAGE_HEAD_SIZE, "a head fits any buffer");
+_Static_assert(KV_NODE_CONTROL_MEMORY_MAX >= KV_CONTROL_SIZE_LIMIT, "the largest control reply fits");
+_Static_assert(KV_NODE_WINDOW_BYTES >= KV_HELLO_MESSAGE_SIZE_MAX, "any hello message fits a window");
+
+#endif
