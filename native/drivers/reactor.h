@@ -82,8 +82,9 @@ typedef struct kv_listener {
     bool closing;
 } kv_listener;
 
-/* `driver` as in kv_reactor_driver; -EINVAL if it is none. -ENOSYS, -EPERM or -EACCES: io_uring was asked for and is not
- * to be had. With io_uring one and the same thread makes every call of kv_reactor_turn. */
+/* `driver` as in kv_reactor_driver; -EINVAL if it is none. -ENOSYS, -EPERM or -EACCES: io_uring was
+ * asked for and is not to be had. With io_uring one and the same thread makes every call of
+ * kv_reactor_turn. */
 int kv_reactor_open(uint32_t driver, kv_reactor **reactor);
 /* A reactor that neither receives mail nor is stopped by others, for one caller that turns it until
  * its own work is done. It may go from thread to thread between turns. While exactly one socket
@@ -110,7 +111,7 @@ void kv_reactor_stop(kv_reactor *reactor);
 /* From any thread: `deliver` runs on the reactor's thread, in the order of the posts of one thread.
  * Wakes it when it sleeps. */
 void kv_reactor_post(kv_reactor *reactor, kv_mail *mail);
-/* CLOCK_MONOTONIC, as of the beginning of this turn's callbacks; between turns, of the last one's. */
+/* CLOCK_MONOTONIC as of the beginning of this turn's callbacks; between turns, of the last one's. */
 uint64_t kv_reactor_now_ns(const kv_reactor *reactor);
 
 /* Set, or set anew. Resolution about 1 ms; never early; in the order of their milliseconds, and

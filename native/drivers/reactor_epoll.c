@@ -259,7 +259,7 @@ static kv_socket *sole_receiver(epoll_reactor *epoll)
 }
 
 /* Tell the kernel how long a receive may block. Powers of two, rounded down, so that it has to be
- * told only when the time left is halved: a wait that ends too early is a turn without callbacks. */
+ * told only when the time left is halved. One that ends early is a turn without callbacks. */
 static int set_timeout(kv_socket *socket, uint64_t timeout_ns)
 {
     const uint32_t most_ms = 1u << 14;

@@ -74,7 +74,7 @@ static void posts_of_a_thread_are_delivered_in_order(test_driver driver)
     kv_reactor_close(reactor);
 }
 
-/* Sends the reactor's mail back and forth between two threads, so that each post finds a sleeper. */
+/* Sends mail back and forth between two reactors, so that each post finds a sleeper. */
 typedef struct test_relay {
     kv_mail mail;
     kv_reactor *to;

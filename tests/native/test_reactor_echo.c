@@ -71,7 +71,8 @@ typedef struct test_echo {
 
 static uint64_t part_below(test_echo *echo, uint64_t rest)
 {
-    uint64_t size = 1 + (kv_random_next(&echo->random) >> (48 + kv_random_below(&echo->random, 16)));
+    uint64_t bits = kv_random_below(&echo->random, 16);
+    uint64_t size = 1 + (kv_random_next(&echo->random) >> (48 + bits));
 
     return size < rest ? size : rest;
 }

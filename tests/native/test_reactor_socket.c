@@ -54,7 +54,7 @@ static void bytes_that_wait_come_in_ranges_and_parts(test_driver driver)
     kv_reactor_close(reactor);
 }
 
-/* A short receive counts as drained; an end that came together with the bytes must still be told. */
+/* A short receive counts as drained; an end that came with the bytes must still be told. */
 static void an_end_behind_bytes_is_told(test_driver driver)
 {
     kv_reactor *reactor = open_reactor(driver);

@@ -1,4 +1,4 @@
-/* What is io_uring's alone: systems that forbid it, and more operations than its rings have room. */
+/* What is io_uring's alone: systems that forbid it, and more operations than its rings hold. */
 #include "reactor_subject.h"
 
 #include <linux/filter.h>

@@ -1,4 +1,4 @@
-/* Timers by an injected clock: never early, in order, at any distance, compared with a plain list. */
+/* Timers by an injected clock: never early, in order, at any distance. */
 #include "drivers/timer_wheel.h"
 
 #include "bytes/random.h"
