@@ -111,7 +111,7 @@ void kv_reactor_stop(kv_reactor *reactor);
 /* From any thread: `deliver` runs on the reactor's thread, in the order of the posts of one thread.
  * Wakes it when it sleeps. */
 void kv_reactor_post(kv_reactor *reactor, kv_mail *mail);
-/* CLOCK_MONOTONIC as of the beginning of this turn's callbacks; between turns, of the last one's. */
+/* CLOCK_MONOTONIC as of the beginning of this turn's callbacks; between turns, of the last's. */
 uint64_t kv_reactor_now_ns(const kv_reactor *reactor);
 
 /* Set, or set anew. Resolution about 1 ms; never early; in the order of their milliseconds, and

@@ -1,5 +1,5 @@
-/* Many sockets on one reactor, over each driver: a crowd that all speak at once, and a seeded echo in
- * parts of random sizes, interrupted by signals all the time. */
+/* Many sockets on one reactor, over each driver: a crowd that all speak at once, a seeded echo in
+ * parts of random sizes that signals interrupt all the time, and closings at random. */
 #include "reactor_subject.h"
 
 #include "bytes/random.h"
