@@ -221,21 +221,28 @@ static int switch_journal(kv_engine *engine, uint64_t generation, uint64_t *sequ
     return result;
 }
 
+/* Whatever its reason, a failed flush is not one that may be tried again: not a lack of room either. */
+static int flush(kv_engine *engine, uint32_t files)
+{
+    kv_io io = {.kind = KV_IO_FLUSH, .files = files};
+    int result = (int)kv_device_run(engine->device, &io);
+
+    return result == -ENOSPC || result == -ENOMEM ? -EIO : result;
+}
+
 static int finish(checkpoint *state, uint64_t sequence)
 {
     kv_engine *engine = state->engine;
     uint32_t file = 1u << kv_checkpoint_file(state->generation);
-    kv_io blocks = {.kind = KV_IO_FLUSH, .files = file | 1u << kv_journal_file(state->generation)};
-    kv_io header = {.kind = KV_IO_FLUSH, .files = file};
     int result = kv_journal_settle(engine, true);
 
     if (result == 0)
-        result = (int)kv_device_run(engine->device, &blocks);
+        result = flush(engine, file | 1u << kv_journal_file(state->generation));
     if (result == 0)
         result = kv_checkpoint_write_header(engine, state->generation, sequence, state->count,
                                             state->offset);
     if (result == 0)
-        result = (int)kv_device_run(engine->device, &header);
+        result = flush(engine, file);
     return result;
 }
 

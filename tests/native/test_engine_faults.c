@@ -125,6 +125,30 @@ static void a_failed_write_of_an_answered_value_takes_the_store_offline(void)
     world_destroy(state);
 }
 
+/* Also where it says that there was no room: what it had to make durable may be lost, and a later one would not know. */
+static void a_checkpoint_whose_flush_failed_is_not_tried_again(void)
+{
+    static const kv_file files[] = {KV_FILE_JOURNAL_0, KV_FILE_CHECKPOINT_1, KV_FILE_CHECKPOINT_0};
+
+    for (uint32_t n = 0; n < 3; n++) {
+        world *state = calls_create(&calls_options);
+        int result = 0;
+
+        assert(calls_set(state, "before", 1, 5000) == KV_OK && calls_flush(state));
+        kv_sim_fail(state->sim, KV_IO_FLUSH, files[n], -ENOSPC, 1);
+        for (uint32_t turn = 0; turn < 2 && result == 0; turn++) {
+            assert(calls_set(state, "more", turn, 5000) == KV_OK);
+            result = kv_engine_checkpoint(state->engine);
+        }
+        assert(result < 0 && calls_statistics(state).offline != 0);
+        assert(calls_set(state, "k", 1, 10) == KV_UNAVAILABLE);
+        kv_sim_fail(state->sim, KV_IO_FLUSH, files[n], -ENOSPC, 0);
+        calls_reopen(state, CALLS_POWER);
+        assert(calls_holds(state, "before", 1, 5000));
+        world_destroy(state);
+    }
+}
+
 static uint32_t size_of(uint32_t i)
 {
     static const uint32_t sizes[] = {0, 60, 3000, 4096, 9000, 40000, 100};
@@ -343,6 +367,7 @@ int main(void)
     a_failed_write_is_its_keys_error();
     a_failed_journal_takes_the_store_offline();
     a_failed_write_of_an_answered_value_takes_the_store_offline();
+    a_checkpoint_whose_flush_failed_is_not_tried_again();
     rotten_values_are_told_and_never_returned();
     a_value_is_read_twice_before_it_counts_as_corrupt();
     rotten_metadata_is_refused_or_harmless(CALLS_CLOSE);
