@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from kvstore.client import InvalidOptionError
-from kvstore.client.url import parse_size
+from kvstore.parsers import parse_size
 
 EXISTING: dict[str, str] = {"mode": "existing"}
 READ_ONLY: dict[str, str] = {"mode": "read_only"}

@@ -7,12 +7,12 @@ import typer
 from rich.table import Table
 
 from kvstore.client import InvalidOptionError
-from kvstore.client.url import parse_size
 from kvstore.commands.arguments import JSONOption, URLArgument
 from kvstore.commands.display import percent_text, short_size_text
 from kvstore.commands.replay import BATCH_COUNT_MAX
 from kvstore.commands.report import Report, reporting
 from kvstore.commands.workload import MEASUREMENTS, BenchPlan, BenchRow, Workload
+from kvstore.parsers import parse_size
 
 VALUE_SIZE_MAX = 64 << 20
 CALLERS_MAX = 256

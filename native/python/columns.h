@@ -30,6 +30,7 @@ typedef struct columns {
     Py_buffer *views;    /* exported buffers, in no particular relation to items */
     Py_ssize_t view_count;
     bool writable; /* values are the targets of a get */
+    bool taken;    /* values() gave the results away */
     bool released;
 } columns;
 
@@ -53,7 +54,8 @@ PyObject *columns_sizes(PyObject *object, PyObject *unused);
 PyObject *columns_succeeded(PyObject *object, PyObject *unused);
 PyObject *columns_written(PyObject *object, PyObject *unused);
 PyObject *columns_object_stats(PyObject *object, PyObject *unused);
-PyObject *columns_allocate_results(PyObject *object, PyObject *unused);
+PyObject *columns_largest(PyObject *object, PyObject *unused);
+PyObject *columns_allocate_results(PyObject *object, PyObject *args);
 PyObject *columns_values(PyObject *object, PyObject *unused);
 
 #endif
