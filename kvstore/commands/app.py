@@ -15,6 +15,7 @@ from kvstore.commands.demo import demo
 from kvstore.commands.inspect import inspect
 from kvstore.commands.replay_command import replay
 from kvstore.commands.report import FAILURE, USAGE
+from kvstore.commands.storage import storage
 
 HELP = """An SSD-backed store of objects: keys, values, batches.
 
@@ -32,6 +33,7 @@ Examples:
 
 OBJECTS = "Objects"
 STORES = "A whole store"
+NODES = "Nodes"
 WORK = "Measure and try"
 
 
@@ -55,6 +57,7 @@ def build() -> typer.Typer:
     app.command("ls", rich_help_panel=OBJECTS)(objects.list_objects)
     app.command("check", rich_help_panel=STORES)(check)
     app.command("inspect", rich_help_panel=STORES)(inspect)
+    app.command("storage", rich_help_panel=NODES)(storage)
     app.command("demo", rich_help_panel=WORK)(demo)
     app.command("replay", rich_help_panel=WORK)(replay)
     app.command("bench", rich_help_panel=WORK)(bench)
