@@ -40,7 +40,7 @@ from kvstore.shared_secret import read_secret, secret_of, secret_of_environment
 
 WORKERS_MAX = 256
 DEPTH_MAX = 4096
-LANES_MAX = 64
+LANES_MAX = 256
 CONNECTIONS_MAX = 1024
 ADDRESSES_MAX = 64
 TOKEN_SIZE_MAX = 4096

@@ -29,7 +29,8 @@ URLArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="URL",
-        help="The store: file:///directory, with options as in ?durability=sync&memory=1GiB",
+        help="The store: file:///directory, with options as in ?durability=sync&memory=1GiB, or "
+        "kv://node:port/namespace, with options as in ?timeout_s=5.",
         show_default=False,
     ),
 ]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from kvstore import __version__
 from kvstore.addresses import PORT_DEFAULT
 from kvstore.commands.report import FAILURE, reporting
 from kvstore.node.config import ConfigSource
@@ -191,10 +192,13 @@ def storage(
     - `kvstore storage --listen 0.0.0.0:7400 --target 1=/mnt/a --target 2=/mnt/b --memory 8GiB`
     - `kvstore storage --config /etc/kvstore/node.toml`
     """
-    flags = {KEYS.get(name, name): given for name, given in context.params.items()}
-    del flags["config"]
+    flags: dict[str, object] = {
+        KEYS.get(name, name): list(given) if isinstance(given, tuple) else given
+        for name, given in context.params.items()
+        if name != "config" and given != ()
+    }
     with reporting(as_json=False):
-        serve(ConfigSource(config, {name: given for name, given in flags.items() if given != []}))
+        serve(ConfigSource(config, flags))
 
 
 def serve(source: ConfigSource) -> None:
@@ -203,5 +207,5 @@ def serve(source: ConfigSource) -> None:
     # What a daemon needs takes time to import, which other commands should not spend.
     from kvstore.node.daemon import run_node
 
-    if run_node(source, config):
+    if run_node(source, config, __version__):
         raise typer.Exit(FAILURE)

@@ -14,14 +14,12 @@ import os
 import signal
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from time import monotonic
 
 import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from kvstore import __version__
 from kvstore.addresses import Address
 from kvstore.errors import KVStoreError
 from kvstore.native.node import NativeNode
@@ -42,18 +40,19 @@ EVENT_ROUNDS_MAX = 16
 RELOADABLE = frozenset(("secret_file", "routing", "log", "log_level", "drain_timeout_s"))
 
 
-def run_node(source: ConfigSource, config: NodeConfig) -> int:
+def run_node(source: ConfigSource, config: NodeConfig, release: str) -> int:
     """Run a node until a signal ends it; the exit code."""
     log = make_log(config.log, config.log_level).bind(node=config.node)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Daemon(source, config, log).run())
+        return runner.run(Daemon(source, config, release, log).run())
 
 
 class Daemon:
     """One node."""
 
-    def __init__(self, source: ConfigSource, config: NodeConfig, log: Log) -> None:
+    def __init__(self, source: ConfigSource, config: NodeConfig, release: str, log: Log) -> None:
         """Do nothing yet."""
+        self._release = release
         self._source = source
         self._config = config
         self._log = log
@@ -63,6 +62,8 @@ class Daemon:
         self._node: NativeNode | None = None
         self._listening: list[Address] = []
         self._endpoint: Endpoint | None = None
+        self._metrics: Address | None = None
+        self._routing_version = 0
 
     async def run(self) -> int:
         """Start, serve, stop; 1 when it did not start or did not end well."""
@@ -108,22 +109,22 @@ class Daemon:
         if secret.made:
             self._log.warning("secret made: clients need it", secret_file=secret.source)
         await self._publish(config)
-        metrics = await self._open_endpoint(node, config)
+        self._metrics = metrics = await self._open_endpoint(node, config)
         self._log.info(
             "serving",
             listen=[str(address) for address in self._listening],
             metrics=None if metrics is None else str(metrics),
             secret=secret.source or None,
-            version=__version__,
+            version=self._release,
             code=node.describe(),
         )
-        if config.ready_file is not None:
-            write_ready_file(config.ready_file, config.node, self._listening, metrics)
+        self._write_ready_file()
 
     async def _publish(self, config: NodeConfig) -> None:
         assert self._node is not None
         routing = await asyncio.to_thread(routing_to_publish, config, self._listening)
         self._node.publish_routing(routing.pack())
+        self._routing_version = routing.routing_version
         self._log.info(
             "routing info published",
             routing_version=routing.routing_version,
@@ -137,7 +138,7 @@ class Daemon:
         if config.metrics is None:
             return None
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(NodeCollector(node, config.node, tuple(config.targets)))
+        registry.register(NodeCollector(node, config.node, tuple(config.targets), self._release))
         ProcessCollector(registry=registry)
         self._endpoint = await open_endpoint(
             config.metrics,
@@ -154,6 +155,22 @@ class Daemon:
             if self._node.target_statistics(target).offline:
                 return plain(HTTPStatus.SERVICE_UNAVAILABLE, f"target {target} is offline")
         return plain(HTTPStatus.OK, "ok")
+
+    def _write_ready_file(self) -> None:
+        """Say that the node serves, where, and by which routing info; the file appears whole."""
+        path = self._config.ready_file
+        if path is None:
+            return
+        fresh = path.with_name(f".{path.name}.new")
+        content = {
+            "node": self._config.node,
+            "pid": os.getpid(),
+            "listen": [str(address) for address in self._listening],
+            "metrics": None if self._metrics is None else str(self._metrics),
+            "routing_version": self._routing_version,
+        }
+        fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        os.replace(fresh, path)
 
     # Serving.
 
@@ -190,6 +207,7 @@ class Daemon:
         self._config = taken
         self._log = make_log(taken.log, taken.log_level).bind(node=taken.node)
         self._events.log = self._log
+        self._write_ready_file()
         self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
         if fixed:
             self._log.warning("these changes need a restart", keys=fixed)
@@ -237,18 +255,3 @@ class Daemon:
 def metrics_page(registry: CollectorRegistry) -> Page:
     """Return every metric as text."""
     return Page(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
-
-
-def write_ready_file(
-    path: Path, node: int, listening: list[Address], metrics: Address | None
-) -> None:
-    """Say that the node serves, and where; the file appears whole."""
-    fresh = path.with_name(f".{path.name}.new")
-    content = {
-        "node": node,
-        "pid": os.getpid(),
-        "listen": [str(address) for address in listening],
-        "metrics": None if metrics is None else str(metrics),
-    }
-    fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    os.replace(fresh, path)

@@ -15,7 +15,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from kvstore import __version__
 from kvstore.native.request import Operation
 from kvstore.types import NodeEventKind, NodeStatistics, Stats, Status
 
@@ -103,8 +102,9 @@ class Counted(Protocol):
 class NodeCollector(Collector):
     """Reads a node at each scrape."""
 
-    def __init__(self, node: Counted, node_id: int, targets: tuple[int, ...]) -> None:
+    def __init__(self, node: Counted, node_id: int, targets: tuple[int, ...], release: str) -> None:
         """Read these targets of *node*."""
+        self._release = release
         self._node = node
         self._node_id = node_id
         self._targets = targets
@@ -128,7 +128,7 @@ class NodeCollector(Collector):
 
     def _build_info(self) -> Metric:
         pairs = dict(pair.partition("=")[::2] for pair in self._node.describe().split())
-        labels = {"version": __version__, "node": str(self._node_id), **pairs}
+        labels = {"version": self._release, "node": str(self._node_id), **pairs}
         found = GaugeMetricFamily(
             "kvstore_build_info", "Release and code that runs.", labels=list(labels)
         )
