@@ -128,7 +128,7 @@ static PyMethodDef columns_methods[] = {
      "Make a bytes object for every key, the targets of a get: of one size for all or of a list of "
      "sizes; without either of result_size, for keys that are KV_OK."},
     {"values", columns_values, METH_NOARGS,
-     "What the get wrote, as bytes, or None where it failed. Once."},
+     "What the get wrote, as bytes, or None where it failed."},
     {NULL, NULL, 0, NULL},
 };
 

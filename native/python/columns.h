@@ -30,7 +30,6 @@ typedef struct columns {
     Py_buffer *views;    /* exported buffers, in no particular relation to items */
     Py_ssize_t view_count;
     bool writable; /* values are the targets of a get */
-    bool taken;    /* values() gave the results away */
     bool released;
 } columns;
 

@@ -185,11 +185,11 @@ PyObject *columns_allocate_results(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* The value of an item as a bytes object of exactly its size. What a small value leaves of a large
- * object would hold that memory: it is copied instead. */
-static PyObject *take_value(columns *self, Py_ssize_t index)
+/* The value of an item as a bytes object of exactly its size: the result itself, or where the room
+ * was larger a copy, since a bytes object cannot shrink through the stable ABI. */
+static PyObject *take_value(const columns *self, Py_ssize_t index)
 {
-    kv_item *item = &self->items[index];
+    const kv_item *item = &self->items[index];
     PyObject *result = self->results[index];
 
     if (item->status != KV_OK)
@@ -197,36 +197,19 @@ static PyObject *take_value(columns *self, Py_ssize_t index)
     if (result == NULL) /* appeared after the stat: its size was 0, or it would not have fitted */
         return PyBytes_FromStringAndSize(NULL, 0);
     assert(item->result_size <= item->value_size);
-    if (item->result_size <= item->value_size / 2)
-        return PyBytes_FromStringAndSize(PyBytes_AsString(result), (Py_ssize_t)item->result_size);
-
-    /* Ours alone, and nobody has seen it: it may be resized, which gives it up if it fails. */
-    self->results[index] = NULL;
     if (item->result_size < item->value_size)
-        (void)_PyBytes_Resize(&result, (Py_ssize_t)item->result_size);
-    return result;
+        return PyBytes_FromStringAndSize(PyBytes_AsString(result), (Py_ssize_t)item->result_size);
+    return Py_NewRef(result);
 }
 
 PyObject *columns_values(PyObject *object, PyObject *unused)
 {
     columns *self = columns_held(object);
-    PyObject *list;
 
     (void)unused;
-    if (self != NULL && (self->results == NULL || self->taken)) {
-        PyErr_SetString(PyExc_ValueError, "values() comes once, after allocate_results()");
+    if (self != NULL && self->results == NULL) {
+        PyErr_SetString(PyExc_ValueError, "allocate_results() comes before values()");
         return NULL;
     }
-    list = self == NULL ? NULL : PyList_New(self->count);
-    if (self != NULL)
-        self->taken = true;
-    for (Py_ssize_t i = 0; list != NULL && i < self->count; i++) {
-        PyObject *value = take_value(self, i);
-
-        if (value == NULL)
-            Py_CLEAR(list);
-        else
-            PyList_SetItem(list, i, value);
-    }
-    return list;
+    return list_of(object, take_value);
 }
