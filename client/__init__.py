@@ -15,6 +15,7 @@ from kvstore.errors import (
     KVStoreError,
     KVTimeoutError,
     NoSpaceError,
+    OutcomeUnknownError,
     QuotaError,
     RequestCancelledError,
     StoreAccessError,
@@ -24,10 +25,11 @@ from kvstore.errors import (
     StoreNotFoundError,
     StoreOpenError,
     StoreUnavailableError,
+    StoreUnreachableError,
     StoreVersionError,
     TooLargeError,
 )
-from kvstore.options import Driver, Durability, Eviction, OpenMode
+from kvstore.options import Driver, Durability, Eviction, OpenMode, ReactorDriver
 from kvstore.types import (
     BadObject,
     ListedObject,
@@ -59,7 +61,9 @@ __all__ = [
     "NoSpaceError",
     "ObjectStat",
     "OpenMode",
+    "OutcomeUnknownError",
     "QuotaError",
+    "ReactorDriver",
     "Region",
     "RequestCancelledError",
     "SetStatus",
@@ -74,6 +78,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreOpenError",
     "StoreUnavailableError",
+    "StoreUnreachableError",
     "StoreVersionError",
     "TooLargeError",
     "Verification",

@@ -17,7 +17,7 @@ from kvstore.client.session import UPKEEP_TIMEOUT_S, Session, close_with
 from kvstore.client.threads import run_to_end
 from kvstore.client.walks import checked_prefix, list_pages, verify_steps
 from kvstore.native.request import Operation, Request
-from kvstore.options import StoreOptions
+from kvstore.options import ClientOptions, StoreOptions
 from kvstore.types import (
     Buffer,
     Buffers,
@@ -35,8 +35,8 @@ from kvstore.types import (
 class AsyncStore:
     """A store whose calls are awaited; kvstore.connect opens one."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        """Open or make the store."""
+    def __init__(self, options: StoreOptions | ClientOptions) -> None:
+        """Open or make the store, or connect to it."""
         self._options = options
         self._session = Session(options)
         self._finalizer = close_with(self, self._session)
@@ -55,8 +55,8 @@ class AsyncStore:
         await self.close()
 
     def __repr__(self) -> str:
-        """Show the directory."""
-        return f"<kvstore.AsyncStore {self._options.directory}>"
+        """Show the directory or the URL."""
+        return f"<kvstore.AsyncStore {self._options.name}>"
 
     # Batches.
 
@@ -78,7 +78,7 @@ class AsyncStore:
 
     async def batch_get(self, keys: Keys) -> list[bytes | None]:
         """Return the value of every key; None where there is none, or where it cannot be read."""
-        return await self._perform(operations.batch_get(keys))
+        return await self._perform(operations.batch_get(keys, self._session.size_hint))
 
     async def batch_get_into(self, keys: Keys, buffers: Buffers) -> list[int]:
         """Read every key into its buffer, and return how many bytes each has got.
@@ -122,7 +122,7 @@ class AsyncStore:
 
     async def get(self, key: Key) -> bytes | None:
         """Return the value of one key, or None. A failure raises."""
-        return await self._perform(operations.get_one(key))
+        return await self._perform(operations.get_one(key, self._session.size_hint))
 
     async def get_into(self, key: Key, buffer: Buffer) -> int:
         """Read one key into a buffer; bytes written, or -1: no such key. A failure raises."""
@@ -143,35 +143,39 @@ class AsyncStore:
     # The store.
 
     def register(self, buffer: Buffer) -> Region:
-        """Make memory known to the device, for values that lie there often."""
-        return Region(self._session.native, buffer)
+        """Make memory known to the device, for values that lie there often.
+
+        A store that nodes serve needs no more than memory, and holds it all the same.
+        """
+        return Region(self._session.port, buffer)
 
     async def stats(self) -> Stats:
         """Return gauges and counters."""
-        return self._session.native.stats()
+        port = self._session.port
+        return port.stats() if port.answers_at_once else await run_to_end(port.stats)
 
     async def slabs(self) -> tuple[SlabRow, ...]:
         """Return one row for each slab class in use."""
-        return await run_to_end(self._session.native.slabs)
+        return await run_to_end(self._session.port.slabs)
 
     async def flush(self) -> None:
         """Make everything acknowledged so far survive loss of power."""
-        await run_to_end(self._session.native.flush)
+        await run_to_end(self._session.port.flush)
 
     async def checkpoint(self, timeout_s: float = UPKEEP_TIMEOUT_S) -> None:
         """Write a checkpoint, so that the next open replays little."""
-        await run_to_end(partial(self._session.native.checkpoint, timeout_s))
+        await run_to_end(partial(self._session.port.checkpoint, timeout_s))
 
     async def compact(self, timeout_s: float = UPKEEP_TIMEOUT_S) -> int:
         """Empty sparse slabs; returns how many were freed."""
-        return await run_to_end(partial(self._session.native.compact, timeout_s))
+        return await run_to_end(partial(self._session.port.compact, timeout_s))
 
     async def verify(
         self, on_progress: Callable[[Verification], None] | None = None
     ) -> Verification:
         """Read every stored value and check it; *on_progress* hears of each step."""
         found = Verification(0, 0, ())
-        steps = verify_steps(self._session.native)
+        steps = verify_steps(self._session.port)
         while (step := await run_to_end(partial(next, steps, None))) is not None:
             found = step
             if on_progress is not None:
@@ -184,8 +188,8 @@ class AsyncStore:
         self._finalizer.detach()
 
     async def _perform(self, steps: Steps[T]) -> T:
-        native = self._session.native
-        native.check_open()
+        port = self._session.port
+        port.check_open()
         try:
             while True:
                 await self._execute(next(steps))
@@ -196,8 +200,9 @@ class AsyncStore:
             steps.close()
 
     async def _execute(self, request: Request) -> None:
-        if request.immediate:
-            self._session.native.run(request)
+        port = self._session.port
+        if request.immediate and port.answers_at_once:
+            port.run(request)
         else:
             await self._session.completions().perform(request)
 
@@ -206,7 +211,7 @@ class AsyncStore:
 
         An object that exists all the time is yielded once; one that comes or goes may be.
         """
-        pages = list_pages(self._session.native, checked_prefix(prefix))
+        pages = list_pages(self._session.port, checked_prefix(prefix))
         while (page := await run_to_end(partial(next, pages, None))) is not None:
             for entry in page:
                 yield entry

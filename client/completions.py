@@ -18,9 +18,9 @@ import time
 from contextlib import suppress
 from itertools import count
 
+from kvstore.client.port import Port
 from kvstore.errors import KVStoreError
 from kvstore.native.request import Request
-from kvstore.native.store import NativeStore
 
 DRAIN_STEP_MS = 10
 """How long drain() sleeps at most before it looks whether the loop itself reaped the rest."""
@@ -46,11 +46,11 @@ class Flight:
 class Completions:
     """The kv_queue of one event loop."""
 
-    def __init__(self, native: NativeStore, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, port: Port, loop: asyncio.AbstractEventLoop) -> None:
         """Watch a new queue from *loop*, which is running."""
         self.loop = loop
-        self._native = native
-        self._queue = native.open_queue()
+        self._port = port
+        self._queue = port.open_queue()
         self._lock = threading.Lock()
         self._flights: dict[int, Flight] = {}
         self._tags = count(1)
@@ -73,7 +73,7 @@ class Completions:
             raise
         except GeneratorExit:
             # The coroutine is thrown away, and nobody can be awaited any more.
-            if not self._native.forked:
+            if not self._port.forked:
                 self._ask_for_end(flight)
                 self._wait_for(flight)
             raise
@@ -83,7 +83,7 @@ class Completions:
         request.tag = next(self._tags)
         self._flights[request.tag] = flight
         try:
-            self._native.submit(self._queue, request)
+            self._port.submit(self._queue, request)
         except (KVStoreError, MemoryError):
             del self._flights[request.tag]
             raise
@@ -92,7 +92,7 @@ class Completions:
     def _ask_for_end(self, flight: Flight) -> None:
         with self._lock:
             if not flight.reaped:
-                self._native.cancel(flight.request)
+                self._port.cancel(flight.request)
 
     async def _cancel(self, flight: Flight) -> None:
         self._ask_for_end(flight)
@@ -147,7 +147,7 @@ class Completions:
     def _cancel_all(self) -> None:
         with self._lock:
             for flight in self._flights.values():
-                self._native.cancel(flight.request)
+                self._port.cancel(flight.request)
 
     def close(self) -> None:
         """Free the queue, which is drained; the loop forgets it when it can."""

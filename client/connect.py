@@ -9,15 +9,17 @@ from kvstore.client.async_store import AsyncStore
 from kvstore.client.store import Store
 from kvstore.client.threads import run_to_end
 from kvstore.client.url import Options, parse_url
-from kvstore.options import StoreOptions
+from kvstore.options import ClientOptions, StoreOptions
 
 
 def connect(url: str, **options: Unpack[Options]) -> "Connecting":
     """Open a store for asyncio: `await connect(url)` or `async with connect(url) as store:`.
 
-    *url* is file:///directory?option=value; a keyword wins over the query. Options and their
-    defaults are those of kvstore.options.StoreOptions. A bad URL or option raises here, at once;
-    see kvstore.errors for what opening raises.
+    *url* is file:///directory?option=value for a store in this process, whose options and defaults
+    are those of kvstore.options.StoreOptions, or kv://node:port[,node:port]/namespace?option=value
+    for one that nodes serve, with ClientOptions; a keyword wins over the query. The secret that
+    nodes share comes as secret, as secret_file, or from the variable KVSTORE_SECRET. A bad URL or
+    option raises here, at once; see kvstore.errors for what opening raises.
     """
     return Connecting(parse_url(url, options))
 
@@ -30,14 +32,14 @@ def connect_sync(url: str, **options: Unpack[Options]) -> Store:
 class Connecting:
     """A store about to be opened: await it, or enter it."""
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, options: StoreOptions | ClientOptions) -> None:
         """Remember how to open the store; nothing happens yet."""
         self._options = options
         self._store: AsyncStore | None = None
 
     def __repr__(self) -> str:
-        """Show the directory."""
-        return f"<Connecting to {self._options.directory}>"
+        """Show the directory or the URL."""
+        return f"<Connecting to {self._options.name}>"
 
     def __await__(self) -> Generator[object, None, AsyncStore]:
         """Open the store."""
@@ -61,7 +63,7 @@ class Connecting:
     async def _open(self) -> AsyncStore:
         opened: list[AsyncStore] = []
         try:
-            # Opening reads the disk, and after a crash for seconds.
+            # Opening reads the disk, after a crash for seconds, or talks to nodes.
             await run_to_end(lambda: opened.append(AsyncStore(self._options)))
         except asyncio.CancelledError:
             for store in opened:

@@ -8,6 +8,7 @@ from kvstore.errors import (
     KVStoreError,
     KVTimeoutError,
     NoSpaceError,
+    OutcomeUnknownError,
     QuotaError,
     RequestCancelledError,
     StoreUnavailableError,
@@ -21,12 +22,19 @@ FAILURES: dict[Status, tuple[type[KVStoreError], str]] = {
     Status.NO_SPACE: (NoSpaceError, "the store is full"),
     Status.QUOTA: (QuotaError, "the store holds as many objects as objects_max allows"),
     Status.TOO_LARGE: (TooLargeError, "the value exceeds 64 MiB"),
-    Status.UNAVAILABLE: (StoreUnavailableError, "a device failure took the store offline"),
+    Status.UNAVAILABLE: (
+        StoreUnavailableError,
+        "its target is offline after a device failure, or its node does not answer",
+    ),
     Status.TIMEOUT: (KVTimeoutError, "not done within timeout_s"),
-    Status.DENIED: (DeniedError, "the store is open read-only"),
+    Status.DENIED: (DeniedError, "the store is open read-only, or the node grants no such right"),
     Status.CORRUPT: (CorruptValueError, "the stored bytes do not match their checksum"),
     Status.IO_ERROR: (DeviceError, "the device failed"),
     Status.CANCELLED: (RequestCancelledError, "the store closed before the request was done"),
+    Status.OUTCOME_UNKNOWN: (
+        OutcomeUnknownError,
+        "the node went away in the middle of the update, which may or may not have happened",
+    ),
 }
 
 

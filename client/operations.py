@@ -13,12 +13,15 @@ from math import ceil
 from typing import TypeAlias, TypeVar
 
 from kvstore.client.failures import batch_failure, failure, too_small
+from kvstore.client.size_hint import SizeHint
 from kvstore.native.listing import PINNED, expiry_s_of
 from kvstore.native.request import Operation, Request
 from kvstore.types import Buffer, Buffers, Key, Keys, ObjectStat, SetStatus, Status
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Request, None, T]
+Read: TypeAlias = tuple[list[int], list[bytes | None], list[int], tuple[Key, ...]]
+"""Statuses, values, sizes and the keys, of one attempt to read."""
 
 READ_ATTEMPTS_MAX = 8
 """How often a value may grow between its stat and its get before the read gives up."""
@@ -64,9 +67,9 @@ def batch_set(
         return [SET_STATUSES[status] for status in request.columns.statuses()]
 
 
-def batch_get(keys: Keys) -> Steps[list[bytes | None]]:
+def batch_get(keys: Keys, hint: SizeHint | None) -> Steps[list[bytes | None]]:
     """Read every key; None where there is none, or where it cannot be read."""
-    _, values = yield from read(keys)
+    _, values = yield from read(keys, hint)
     return values
 
 
@@ -109,9 +112,9 @@ def set_one(key: Key, value: Buffer, *, ttl_s: float | None, if_absent: bool) ->
     return statuses[0]
 
 
-def get_one(key: Key) -> Steps[bytes | None]:
+def get_one(key: Key, hint: SizeHint | None) -> Steps[bytes | None]:
     """Read one key; None where there is none."""
-    statuses, values = yield from read((key,))
+    statuses, values = yield from read((key,), hint)
     if statuses[0] not in (Status.OK, Status.NOT_FOUND):
         raise failure(Status(statuses[0]), key)
     return values[0]
@@ -164,31 +167,54 @@ def object_stats(request: Request) -> list[ObjectStat | None]:
 # Reading into fresh bytes objects.
 
 
-def read(keys: Keys) -> Steps[tuple[list[int], list[bytes | None]]]:
-    """Read every key: first its size, then its value into a bytes object of that size.
+def read(keys: Keys, hint: SizeHint | None) -> Steps[tuple[list[int], list[bytes | None]]]:
+    """Read every key into a bytes object of its own.
 
-    A value that grew in between does not fit; only those keys are read again.
+    Without a *hint* sizes are asked for first; with one, values that it is large enough for come at
+    once. A value that does not fit, since it is larger or grew, is read again, and it alone.
     """
-    statuses, values, all_keys = yield from read_once(keys)
+    first = read_sized(keys) if hint is None else read_hinted(keys, hint)
+    statuses, values, sizes, all_keys = yield from first
     for _ in range(READ_ATTEMPTS_MAX):
         grown = [i for i, status in enumerate(statuses) if status == Status.BUFFER_TOO_SMALL]
         if not grown:
             return statuses, values
-        again = yield from read_once([all_keys[i] for i in grown])
-        for i, status, value in zip(grown, again[0], again[1], strict=True):
-            statuses[i], values[i] = status, value
+        again = yield from read_into_room([all_keys[i] for i in grown], [sizes[i] for i in grown])
+        for i, status, value, size in zip(grown, *again, strict=True):
+            statuses[i], values[i], sizes[i] = status, value, size
     statuses = [
         Status.TIMEOUT if status == Status.BUFFER_TOO_SMALL else status for status in statuses
     ]
     return statuses, values
 
 
-def read_once(keys: Keys) -> Steps[tuple[list[int], list[bytes | None], tuple[Key, ...]]]:
-    """Read every key whose value does not grow meanwhile; the keys come back as a tuple."""
+def read_sized(keys: Keys) -> Steps[Read]:
+    """Ask for sizes, then for values: two steps that cost little where the index is at hand."""
     with Request.of_keys(Operation.STAT, keys) as request:
         yield from execute(request)
-        request.columns.allocate_results()
+        columns = request.columns
+        columns.allocate_results()
         request.operation = Operation.GET
         yield from execute(request)
+        return columns.statuses(), columns.values(), columns.sizes(), columns.keys
+
+
+def read_hinted(keys: Keys, hint: SizeHint) -> Steps[Read]:
+    """Ask for values at once, in as much room as the hint says."""
+    with Request.of_keys(Operation.GET, keys) as request:
         columns = request.columns
-        return columns.statuses(), columns.values(), columns.keys
+        columns.allocate_results(hint.room_for(columns.count))
+        yield from execute(request)
+        hint.note(columns.largest())
+        return columns.statuses(), columns.values(), columns.sizes(), columns.keys
+
+
+def read_into_room(
+    keys: list[Key], sizes: list[int]
+) -> Steps[tuple[list[int], list[bytes | None], list[int]]]:
+    """Ask for values of known sizes."""
+    with Request.of_keys(Operation.GET, keys) as request:
+        columns = request.columns
+        columns.allocate_results(sizes)
+        yield from execute(request)
+        return columns.statuses(), columns.values(), columns.sizes()

@@ -7,9 +7,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from kvstore.client.port import Port
 from kvstore.errors import StoreClosedError
 from kvstore.native.memory import Memory
-from kvstore.native.store import NativeStore
 from kvstore.types import Buffer
 
 
@@ -20,12 +20,12 @@ class Region:
     on, a Region has the buffer protocol itself.
     """
 
-    def __init__(self, native: NativeStore, buffer: Buffer) -> None:
+    def __init__(self, port: Port, buffer: Buffer) -> None:
         """Register a writable buffer or an (address, length) pair; Store.register calls this."""
-        self._native = native
+        self._port = port
         self._memory = Memory(buffer)
         self._closed = False
-        native.register(self._memory)
+        port.register(self._memory)
 
     def __enter__(self) -> Self:
         """Return the region."""
@@ -80,5 +80,5 @@ class Region:
             return
         self._closed = True
         with suppress(StoreClosedError):  # a closed store knows no memory any more
-            self._native.unregister(self._memory)
+            self._port.unregister(self._memory)
         self._memory.release()

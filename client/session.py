@@ -13,8 +13,9 @@ import warnings
 from weakref import finalize
 
 from kvstore.client.completions import Completions
-from kvstore.native.store import NativeStore
-from kvstore.options import StoreOptions
+from kvstore.client.port import Port, open_port
+from kvstore.client.size_hint import SizeHint
+from kvstore.options import ClientOptions, StoreOptions
 
 CLOSE_TIMEOUT_S = 30.0
 """How long close() lets batches in flight go on before it cancels them."""
@@ -27,9 +28,10 @@ EXIT_TIMEOUT_S = 1.0
 class Session:
     """An open store, shared by the threads and event loops that use it."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        """Open or make the store."""
-        self.native = NativeStore(options)
+    def __init__(self, options: StoreOptions | ClientOptions) -> None:
+        """Open or make the store, or connect to it."""
+        self.port: Port = open_port(options)
+        self.size_hint = None if self.port.answers_at_once else SizeHint()
         self._completions: dict[asyncio.AbstractEventLoop, Completions] = {}
         self._changing = threading.Lock()
         self._closing = threading.Lock()
@@ -37,7 +39,7 @@ class Session:
 
     def __repr__(self) -> str:
         """Show the store and its loops."""
-        return f"<Session of {self.native!r} with {len(self._completions)} event loops>"
+        return f"<Session of {self.port!r} with {len(self._completions)} event loops>"
 
     def completions(self) -> Completions:
         """Return the queue of the running event loop, made at its first use."""
@@ -45,28 +47,28 @@ class Session:
         found = self._completions.get(loop)
         if found is not None:
             return found
-        self.native.check_open()
+        self.port.check_open()
         with self._changing:
             self._close_queues_of_closed_loops()
-            made = Completions(self.native, loop)
+            made = Completions(self.port, loop)
             self._completions[loop] = made
         return made
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Take no new calls, end those in flight, close the store."""
-        if self.native.forked:
+        if self.port.forked:
             return
         with self._closing:
             if self._closed:
                 return
-            self.native.refuse()
+            self.port.refuse()
             self._closed = True
             with self._changing:
                 for completions in self._completions.values():
                     completions.drain(timeout_s)
                     completions.close()
                 self._completions.clear()
-            self.native.close(timeout_s)
+            self.port.close(timeout_s)
 
     def _close_queues_of_closed_loops(self) -> None:
         for loop in [loop for loop in self._completions if loop.is_closed()]:
@@ -77,7 +79,7 @@ class Session:
 
 def close_unclosed(session: Session, name: str) -> None:
     """Close what its owner forgot to close."""
-    if session.native.forked:
+    if session.port.forked:
         return
     try:
         warnings.warn(f"unclosed store: {name}", ResourceWarning, stacklevel=2)

@@ -13,7 +13,7 @@ from kvstore.client.region import Region
 from kvstore.client.session import UPKEEP_TIMEOUT_S, Session, close_with
 from kvstore.client.walks import checked_prefix, list_pages, verify_steps
 from kvstore.native.request import Operation
-from kvstore.options import StoreOptions
+from kvstore.options import ClientOptions, StoreOptions
 from kvstore.types import (
     Buffer,
     Buffers,
@@ -31,8 +31,8 @@ from kvstore.types import (
 class Store:
     """A store whose calls block; kvstore.connect_sync opens one."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        """Open or make the store."""
+    def __init__(self, options: StoreOptions | ClientOptions) -> None:
+        """Open or make the store, or connect to it."""
         self._options = options
         self._session = Session(options)
         self._finalizer = close_with(self, self._session)
@@ -51,8 +51,8 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        """Show the directory."""
-        return f"<kvstore.Store {self._options.directory}>"
+        """Show the directory or the URL."""
+        return f"<kvstore.Store {self._options.name}>"
 
     # Batches.
 
@@ -72,7 +72,7 @@ class Store:
 
     def batch_get(self, keys: Keys) -> list[bytes | None]:
         """Return the value of every key; None where there is none, or where it cannot be read."""
-        return self._perform(operations.batch_get(keys))
+        return self._perform(operations.batch_get(keys, self._session.size_hint))
 
     def batch_get_into(self, keys: Keys, buffers: Buffers) -> list[int]:
         """Read every key into its buffer, and return how many bytes each has got.
@@ -116,7 +116,7 @@ class Store:
 
     def get(self, key: Key) -> bytes | None:
         """Return the value of one key, or None. A failure raises."""
-        return self._perform(operations.get_one(key))
+        return self._perform(operations.get_one(key, self._session.size_hint))
 
     def get_into(self, key: Key, buffer: Buffer) -> int:
         """Read one key into a buffer; bytes written, or -1: no such key. A failure raises."""
@@ -137,33 +137,36 @@ class Store:
     # The store.
 
     def register(self, buffer: Buffer) -> Region:
-        """Make memory known to the device, for values that lie there often."""
-        return Region(self._session.native, buffer)
+        """Make memory known to the device, for values that lie there often.
+
+        A store that nodes serve needs no more than memory, and holds it all the same.
+        """
+        return Region(self._session.port, buffer)
 
     def stats(self) -> Stats:
         """Return gauges and counters."""
-        return self._session.native.stats()
+        return self._session.port.stats()
 
     def slabs(self) -> tuple[SlabRow, ...]:
         """Return one row for each slab class in use."""
-        return self._session.native.slabs()
+        return self._session.port.slabs()
 
     def flush(self) -> None:
         """Make everything acknowledged so far survive loss of power."""
-        self._session.native.flush()
+        self._session.port.flush()
 
     def checkpoint(self, timeout_s: float = UPKEEP_TIMEOUT_S) -> None:
         """Write a checkpoint, so that the next open replays little."""
-        self._session.native.checkpoint(timeout_s)
+        self._session.port.checkpoint(timeout_s)
 
     def compact(self, timeout_s: float = UPKEEP_TIMEOUT_S) -> int:
         """Empty sparse slabs; returns how many were freed."""
-        return self._session.native.compact(timeout_s)
+        return self._session.port.compact(timeout_s)
 
     def verify(self, on_progress: Callable[[Verification], None] | None = None) -> Verification:
         """Read every stored value and check it; *on_progress* hears of each step."""
         found = Verification(0, 0, ())
-        for found in verify_steps(self._session.native):
+        for found in verify_steps(self._session.port):
             if on_progress is not None:
                 on_progress(found)
         return found
@@ -174,11 +177,11 @@ class Store:
         self._finalizer.detach()
 
     def _perform(self, steps: Steps[T]) -> T:
-        native = self._session.native
-        native.check_open()
+        port = self._session.port
+        port.check_open()
         try:
             while True:
-                native.run(next(steps))
+                port.run(next(steps))
         except StopIteration as done:
             result: T = done.value
             return result
@@ -190,5 +193,5 @@ class Store:
 
         An object that exists all the time is yielded once; one that comes or goes may be.
         """
-        for page in list_pages(self._session.native, checked_prefix(prefix)):
+        for page in list_pages(self._session.port, checked_prefix(prefix)):
             yield from page

@@ -1,32 +1,52 @@
-"""The URL of a store and its options, from text and keywords to StoreOptions.
+"""The URL of a store and its options, from text and keywords to StoreOptions or ClientOptions.
 
-file:///var/cache/pages?durability=sync&capacity=10GiB
+file:///var/cache/pages?durability=sync&capacity=10GiB        a store in this process
 └─┬─┘  └──────┬───────┘ └────────────┬───────────────┘
 scheme    directory        options; a keyword wins over the query
+ ┌┴─┐  ┌──────┴──────┐ ┌──┴──┐ ┌─────┴──────┐
+kv://node1:7400,[::1]:7400/pages?tenant=a&timeout_s=5         a store that nodes serve
+       addresses, any   namespace, "default" unless given
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from enum import IntEnum
+from pathlib import Path
 from typing import TypedDict
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from kvstore.addresses import Address
 from kvstore.errors import InvalidOptionError, InvalidURLError
-from kvstore.options import Driver, Durability, Eviction, OpenMode, StoreOptions
+from kvstore.options import (
+    ClientOptions,
+    Driver,
+    Durability,
+    Eviction,
+    OpenMode,
+    ReactorDriver,
+    StoreOptions,
+)
+from kvstore.parsers import (
+    UINT64_MAX,
+    boolean_of,
+    choice_from,
+    count_between,
+    seconds_of,
+    size_of,
+    text_of,
+    unknown_option,
+)
+from kvstore.shared_secret import read_secret, secret_of, secret_of_environment
 
-SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-SIZE_UNITS = {
-    "": 1,
-    "b": 1,
-    **{name: 1 << 10 * (i + 1) for i, name in enumerate(("k", "m", "g", "t"))},
-    **{name: 1 << 10 * (i + 1) for i, name in enumerate(("kib", "mib", "gib", "tib"))},
-    **{name: 1000 ** (i + 1) for i, name in enumerate(("kb", "mb", "gb", "tb"))},
-}
-UINT64_MAX = (1 << 64) - 1
 WORKERS_MAX = 256
 DEPTH_MAX = 4096
-SECONDS_MAX = 10 * 365 * 24 * 3600
+LANES_MAX = 256
+CONNECTIONS_MAX = 1024
+ADDRESSES_MAX = 64
+TOKEN_SIZE_MAX = 4096
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+KV_PATTERN = re.compile(r"kv://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(#.*)?", re.IGNORECASE | re.DOTALL)
+EXAMPLES = "file:///directory?option=value or kv://node:7400/namespace?option=value"
 
 
 class Options(TypedDict, total=False):
@@ -34,6 +54,10 @@ class Options(TypedDict, total=False):
 
     Sizes are ints of bytes or text such as "64KiB", "10GB" (decimal) or "1.5G" (binary).
     """
+
+    timeout_s: float | str | None
+
+    # Of a store in this process: file://
 
     capacity: int | str | None
     objects_max: int | str | None
@@ -45,49 +69,82 @@ class Options(TypedDict, total=False):
     workers: int | str | None
     depth: int | str | None
     ttl_s: float | str | None
-    timeout_s: float | str | None
     scrub_bytes_per_s: int | str | None
 
+    # Of a store that nodes serve: kv://
 
-def parse_url(url: str, options: Mapping[str, object]) -> StoreOptions:
-    """Return the options of an embedded store; *options* win over those in the URL."""
-    parts = split_url(url)
-    given = {**query_of(url, parts), **options}
-    directory = directory_of(url, parts)
+    tenant: str | None
+    token: str | bytes | None
+    secret: str | bytes | None
+    secret_file: str | Path | None
+    connect_timeout_s: float | str | None
+    lanes: int | str | None
+    connections: int | str | None
+    verify: bool | str | None
+    reactor: str | ReactorDriver | None
+
+
+def parse_url(
+    url: str, options: Mapping[str, object], environment: Mapping[str, str] = os.environ
+) -> StoreOptions | ClientOptions:
+    """Return the options of a store; *options* win over those in the URL."""
+    if not isinstance(url, str):
+        raise TypeError(f"a URL is a str, got {type(url).__name__}")
+    if serves_nodes(url):
+        return parse_kv_url(url, options, environment)
+    return parse_file_url(url, options)
+
+
+def serves_nodes(url: str) -> bool:
+    """Return whether a URL names a store that nodes serve."""
+    return url[:5].lower() == "kv://"
+
+
+def parse_values(
+    given: Mapping[str, object],
+    parsers: Mapping[str, Callable[[str, object], object]],
+    kind: str,
+    others: Mapping[str, Callable[[str, object], object]],
+    kind_of_others: str,
+) -> dict[str, object]:
+    """Return the values of options; one that makes no sense for this kind of URL is refused."""
     parsed: dict[str, object] = {}
     for name, value in given.items():
-        parser = PARSERS.get(name)
+        parser = parsers.get(name)
+        if parser is None and name in others:
+            raise InvalidOptionError(
+                f"the option {name!r} is one of {kind_of_others} stores and makes no sense for "
+                f"{kind}; the options here are {', '.join(sorted(parsers))}"
+            )
         if parser is None:
-            raise InvalidOptionError(unknown_option(name))
+            raise InvalidOptionError(unknown_option(name, list(parsers)))
         if value is not None:
             parsed[name] = parser(name, value)
+    return parsed
+
+
+# A store in this process.
+
+
+def parse_file_url(url: str, options: Mapping[str, object]) -> StoreOptions:
+    """Return the options of an embedded store."""
+    parts = split_url(url)
+    given = {**query_of(url, parts.query), **options}
+    directory = directory_of(url, parts)
+    parsed = parse_values(given, PARSERS, "file://", CLIENT_PARSERS, "kv://")
     return StoreOptions(directory=directory, **parsed)  # type: ignore[arg-type]
 
 
-def parse_size(text: str) -> int:
-    """Return bytes: "64KiB" and "64K" are 65536, "64KB" is 64000."""
-    match = SIZE_PATTERN.fullmatch(text.strip())
-    unit = SIZE_UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
-        raise InvalidOptionError(f"{text!r} is no size: write bytes, or 64KiB, 10GB, 1.5G")
-    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
-
-
 def split_url(url: str) -> SplitResult:
-    """Return the parts of a URL that this version serves."""
-    if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, got {type(url).__name__}")
+    """Return the parts of a file URL."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
         raise InvalidURLError(f"{url!r} is no URL: {error}") from error
-    if parts.scheme in ("kv", "ring"):
-        raise InvalidURLError(
-            f"{url!r}: this version serves file:// only, one store in one process; "
-            f"{parts.scheme}:// names a cluster"
-        )
+    if parts.scheme == "ring":
+        raise InvalidURLError(f"{url!r}: this version serves file:// and kv:// only")
     if parts.scheme != "file":
-        raise InvalidURLError(f"{url!r}: the URL of a store is file:///directory?option=value")
+        raise InvalidURLError(f"{url!r}: the URL of a store is {EXAMPLES}")
     if parts.fragment:
         raise InvalidURLError(f"{url!r}: write # as %23 in a directory's name")
     return parts
@@ -98,7 +155,7 @@ def directory_of(url: str, parts: SplitResult) -> str:
     directory = unquote(parts.path, errors="surrogateescape")
     if parts.netloc not in ("", "localhost"):
         raise InvalidURLError(
-            f"{url!r}: {parts.netloc!r} stands where a host would; "
+            f"{url!r}: {parts.netloc!r} stands where no name belongs; "
             f"three slashes begin a directory: file:///{parts.netloc}{parts.path}"
         )
     if not directory.startswith("/"):
@@ -108,78 +165,109 @@ def directory_of(url: str, parts: SplitResult) -> str:
     return directory
 
 
-def query_of(url: str, parts: SplitResult) -> dict[str, str]:
+def query_of(url: str, query: str) -> dict[str, str]:
     """Return the options of the query; each may be given once."""
     try:
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise InvalidURLError(f"{url!r}: the query is option=value&option=value") from error
-    query = dict(pairs)
-    if len(query) != len(pairs):
-        names = [name for name, _ in pairs]
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidURLError(f"{url!r}: the option {twice!r} is given twice")
-    return query
+    return dict(pairs)
 
 
-def unknown_option(name: str) -> str:
-    """Say what the options are, and which one was probably meant."""
-    close = get_close_matches(name, PARSERS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown option {name!r}{hint}; the options are {', '.join(sorted(PARSERS))}"
+# A store that nodes serve.
 
 
-def size_of(name: str, value: object) -> int:
-    """Parse bytes."""
-    if isinstance(value, str):
-        try:
-            size = parse_size(value)
-        except InvalidOptionError as error:
-            raise InvalidOptionError(f"{name}: {error}") from error
-    elif isinstance(value, int) and not isinstance(value, bool):
-        size = value
-    else:
-        raise InvalidOptionError(f"{name}: expected bytes or text such as 64KiB, got {value!r}")
-    if not 0 <= size <= UINT64_MAX:
-        raise InvalidOptionError(f"{name}: {value!r} is not between 0 and 2^64 - 1")
-    return size
+def parse_kv_url(
+    url: str, options: Mapping[str, object], environment: Mapping[str, str]
+) -> ClientOptions:
+    """Return the options of a client of nodes."""
+    match = KV_PATTERN.fullmatch(url)
+    assert match is not None, "the pattern takes whatever begins with kv://"
+    authority, path, query, fragment = match.groups()
+    if fragment:
+        raise InvalidURLError(f"{shown_kv(url)}: a URL of a store has no #")
+    given: dict[str, object] = {**query_of(shown_kv(url), query or ""), **options}
+    parsed = parse_values(given, CLIENT_PARSERS, "kv://", PARSERS, "file://")
+    secret_file = parsed.pop("secret_file", None)
+    if isinstance(secret_file, Path):
+        if "secret" in parsed:
+            raise InvalidOptionError("secret and secret_file are both given: one is enough")
+        parsed["secret"] = read_secret(secret_file)
+    if "secret" not in parsed:
+        parsed["secret"] = secret_of_environment(environment) or b""
+    return ClientOptions(
+        addresses=addresses_of(shown_kv(url), authority),
+        name_space=name_space_of(shown_kv(url), path or ""),
+        **parsed,  # type: ignore[arg-type]
+    )
 
 
-def count_between(low: int, high: int) -> Callable[[str, object], int]:
-    """Return a parser of whole numbers."""
-
-    def count_of(name: str, value: object) -> int:
-        count = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if not isinstance(count, int) or isinstance(count, bool) or not low <= count <= high:
-            raise InvalidOptionError(f"{name}: {value!r} is no whole number from {low} to {high}")
-        return count
-
-    return count_of
+def shown_kv(url: str) -> str:
+    """Return a URL as messages show it: without the query, which may hold what is secret."""
+    return repr(url.partition("?")[0])
 
 
-def seconds_of(name: str, value: object) -> float:
-    """Parse seconds."""
+def addresses_of(shown: str, authority: str) -> tuple[Address, ...]:
+    """Return the nodes to ask, each once."""
+    if not authority:
+        raise InvalidURLError(f"{shown}: no address: write kv://node:7400/namespace")
+    if "@" in authority:
+        raise InvalidURLError(f"{shown}: credentials go into secret_file, KVSTORE_SECRET or token")
     try:
-        seconds = float(value) if isinstance(value, int | float | str) else -1.0
-    except ValueError:
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 <= seconds <= SECONDS_MAX:
-        raise InvalidOptionError(f"{name}: {value!r} is no number of seconds")
-    return seconds
+        addresses = tuple(dict.fromkeys(map(Address.parse, authority.split(","))))
+    except InvalidOptionError as error:
+        raise InvalidURLError(f"{shown}: {error}") from error
+    if any(address.port == 0 for address in addresses):
+        raise InvalidURLError(f"{shown}: nobody can connect to port 0")
+    if len(addresses) > ADDRESSES_MAX:
+        raise InvalidURLError(f"{shown}: {len(addresses)} addresses, {ADDRESSES_MAX} are enough")
+    return addresses
 
 
-def choice_from(kind: type[IntEnum]) -> Callable[[str, object], IntEnum]:
-    """Return a parser of the names of *kind*, in any case."""
+def name_space_of(shown: str, path: str) -> str:
+    """Return the namespace."""
+    name_space = path.removeprefix("/").removesuffix("/") or "default"
+    if not NAME_PATTERN.fullmatch(name_space):
+        raise InvalidURLError(
+            f"{shown}: {name_space!r} is no namespace: "
+            "1 to 63 letters, digits, '-', '_' and '.', and no further '/'"
+        )
+    return name_space
 
-    def choice_of(name: str, value: object) -> IntEnum:
-        if isinstance(value, kind):
-            return value
-        if isinstance(value, str) and value.upper() in kind.__members__:
-            return kind[value.upper()]
-        choices = ", ".join(member.name.lower() for member in kind)
-        raise InvalidOptionError(f"{name}: {value!r} is none of {choices}")
 
-    return choice_of
+def name_of(name: str, value: object) -> str:
+    """Take the name of a tenant."""
+    if isinstance(value, str) and NAME_PATTERN.fullmatch(value):
+        return value
+    raise InvalidOptionError(
+        f"{name}: {value!r} is no name: 1 to 63 letters, digits, '-', '_' and '.'"
+    )
+
+
+def token_of(name: str, value: object) -> bytes:
+    """Take a token, which no message shows."""
+    token = value.encode() if isinstance(value, str) else value
+    if not isinstance(token, bytes) or not 0 < len(token) <= TOKEN_SIZE_MAX:
+        raise InvalidOptionError(f"{name}: expected text or bytes, {TOKEN_SIZE_MAX} at most")
+    return token
+
+
+def secret_value_of(name: str, value: object) -> bytes:
+    """Take a secret, which no message shows."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise InvalidOptionError(f"{name}: expected text or bytes, got {type(value).__name__}")
+    return secret_of(value, name)
+
+
+def path_of(name: str, value: object) -> Path:
+    """Take the name of a file."""
+    return value if isinstance(value, Path) else Path(text_of(name, value))
 
 
 PARSERS: Mapping[str, Callable[[str, object], object]] = {
@@ -197,4 +285,17 @@ PARSERS: Mapping[str, Callable[[str, object], object]] = {
     "scrub_bytes_per_s": size_of,
 }
 
-assert set(PARSERS) == set(Options.__annotations__)
+CLIENT_PARSERS: Mapping[str, Callable[[str, object], object]] = {
+    "tenant": name_of,
+    "token": token_of,
+    "secret": secret_value_of,
+    "secret_file": path_of,
+    "timeout_s": seconds_of,
+    "connect_timeout_s": seconds_of,
+    "lanes": count_between(1, LANES_MAX),
+    "connections": count_between(1, CONNECTIONS_MAX),
+    "verify": boolean_of,
+    "reactor": choice_from(ReactorDriver),
+}
+
+assert set(PARSERS) | set(CLIENT_PARSERS) == set(Options.__annotations__)

@@ -5,7 +5,8 @@ A step is one call into the core; who takes the steps decides on which thread.
 
 from collections.abc import Iterator
 
-from kvstore.native.store import END, NativeStore
+from kvstore.client.port import Port
+from kvstore.native.listing import END
 from kvstore.types import BadObject, Key, ListedObject, Verification
 
 VERIFY_STEP_SIZE = 64 << 20
@@ -21,19 +22,19 @@ def checked_prefix(prefix: Key) -> bytes:
     return prefix
 
 
-def list_pages(native: NativeStore, prefix: bytes) -> Iterator[tuple[ListedObject, ...]]:
+def list_pages(port: Port, prefix: bytes) -> Iterator[tuple[ListedObject, ...]]:
     """Yield the objects whose keys begin with *prefix*, a page a step."""
     cursor = 0
     while cursor != END:
-        cursor, page = native.list(cursor, prefix)
+        cursor, page = port.list(cursor, prefix)
         yield page
 
 
-def verify_steps(native: NativeStore) -> Iterator[Verification]:
+def verify_steps(port: Port) -> Iterator[Verification]:
     """Yield what all steps so far have verified."""
     cursor, objects, size = 0, 0, 0
     bad: tuple[BadObject, ...] = ()
     while cursor != END:
-        cursor, step_objects, step_size, step_bad = native.verify(cursor, VERIFY_STEP_SIZE)
+        cursor, step_objects, step_size, step_bad = port.verify(cursor, VERIFY_STEP_SIZE)
         objects, size, bad = objects + step_objects, size + step_size, (*bad, *step_bad)
         yield Verification(objects, size, bad)

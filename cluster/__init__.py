@@ -1,1 +1,1 @@
-"""Many nodes as one store: empty, since this version of kvstore runs in one process only."""
+"""Many nodes as one store: where keys are, and the nodes of one machine together."""

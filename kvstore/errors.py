@@ -2,20 +2,22 @@
 
     KVStoreError
     ├── InvalidURLError, InvalidOptionError   (also ValueError)
-    ├── StoreOpenError                        the directory does not open
+    ├── StoreOpenError                        the store does not open
     │   ├── StoreLockedError                  another process, or this one, has it open
     │   ├── StoreNotFoundError                nothing is there, and making it was not asked for
     │   ├── StoreVersionError                 written in another format version
     │   ├── StoreCorruptError                 damage that is not the torn end of a crash
-    │   └── StoreAccessError                  no right to read or write it
+    │   ├── StoreAccessError                  no right to read or write it, or a wrong secret
+    │   └── StoreUnreachableError             no node of it answers, or all refuse
     ├── StoreClosedError                      the store was closed, or is closing
     │   └── ForkedError                       opened before a fork, used in the child
-    ├── StoreUnavailableError                 a device failure took the store offline
+    ├── StoreUnavailableError                 its target is offline, or its node does not answer
+    │   └── OutcomeUnknownError               the node went away in the middle of an update
     ├── NoSpaceError, QuotaError              nothing was stored, nothing was lost
     ├── TooLargeError                         the value exceeds the limit
     ├── BufferTooSmallError                   the value exceeds the buffer
     ├── KVTimeoutError                        (also TimeoutError) not done within timeout_s
-    ├── DeniedError                           the store is read-only
+    ├── DeniedError                           the store is read-only, or a node grants no right
     ├── CorruptValueError                     stored bytes do not match their checksum
     ├── DeviceError                           the device failed to read or write
     └── RequestCancelledError                 the store closed before the request was done
@@ -37,7 +39,7 @@ class InvalidOptionError(KVStoreError, ValueError):
 
 
 class StoreOpenError(KVStoreError):
-    """The store did not open; the message says what, which file and at which offset."""
+    """The store did not open; the message says what, which file or which node."""
 
 
 class StoreLockedError(StoreOpenError):
@@ -49,7 +51,7 @@ class StoreNotFoundError(StoreOpenError):
 
 
 class StoreVersionError(StoreOpenError):
-    """A file has a format version that this release does not read."""
+    """A file has a format version, or a node a protocol version, that this release cannot read."""
 
 
 class StoreCorruptError(StoreOpenError):
@@ -57,7 +59,11 @@ class StoreCorruptError(StoreOpenError):
 
 
 class StoreAccessError(StoreOpenError):
-    """The directory cannot be read or written with the rights of this process."""
+    """The directory cannot be used with the rights of this process, or a secret is wrong."""
+
+
+class StoreUnreachableError(StoreOpenError):
+    """No node of the store answers; the message says of each address why not."""
 
 
 class StoreClosedError(KVStoreError):
@@ -69,7 +75,14 @@ class ForkedError(StoreClosedError):
 
 
 class StoreUnavailableError(KVStoreError):
-    """A device failure took the store offline; what it acknowledged is safe."""
+    """A device failure took the target offline, or its node does not answer within timeout_s.
+
+    What was acknowledged is safe, and what was asked for did not happen.
+    """
+
+
+class OutcomeUnknownError(StoreUnavailableError):
+    """The node went away in the middle of an update, which may or may not have happened."""
 
 
 class NoSpaceError(KVStoreError):
@@ -98,7 +111,7 @@ class KVTimeoutError(KVStoreError, TimeoutError):
 
 
 class DeniedError(KVStoreError):
-    """The store is open read-only."""
+    """The store is open read-only, or the node grants no right to do this."""
 
 
 class CorruptValueError(KVStoreError):

@@ -1,7 +1,13 @@
-"""How a store opens: every option with its default. kvstore.client.url reads them from text."""
+"""How a store opens: every option with its default. kvstore.client.url reads them from text.
 
-from dataclasses import dataclass
+StoreOptions are of a store in this process, also of a target of a node; ClientOptions are of a
+store that nodes serve.
+"""
+
+from dataclasses import dataclass, field
 from enum import IntEnum
+
+from kvstore.addresses import Address
 
 MIB = 1 << 20
 
@@ -33,6 +39,15 @@ class Driver(IntEnum):
     """io_uring where the system allows it."""
     IO_URING = 1
     THREADS = 2
+
+
+class ReactorDriver(IntEnum):
+    """How a node or a client talks to the network."""
+
+    AUTO = 0
+    """io_uring where the system allows it and it is the faster one."""
+    IO_URING = 1
+    EPOLL = 2
 
 
 class OpenMode(IntEnum):
@@ -71,3 +86,62 @@ class StoreOptions:
     """Deadline of a batch."""
     scrub_bytes_per_s: int = 16 * MIB
     """Rate of the background check of stored values; 0: none."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the store."""
+        return self.directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Every option of a store that nodes serve."""
+
+    addresses: tuple[Address, ...]
+    """Nodes to ask for the routing info; any one of them will do."""
+    name_space: str = "default"
+    tenant: str = "default"
+    token: bytes = field(default=b"", repr=False)
+    """Shown to nodes as it is."""
+    secret: bytes = field(default=b"", repr=False)
+    """Proven to nodes and by nodes, never sent; empty: none."""
+    timeout_s: float = 30.0
+    """Deadline of a batch."""
+    connect_timeout_s: float = 5.0
+    """Deadline of one attempt to connect."""
+    lanes: int = 0
+    """Threads that execute asynchronous batches, each with its own connections; 0: the default."""
+    connections: int = 0
+    """Connections to one node at most; 0: the default."""
+    verify: bool = True
+    """Whether the checksums of values that arrive are checked."""
+    reactor: ReactorDriver = ReactorDriver.AUTO
+
+    @property
+    def name(self) -> str:
+        """What messages call the store: its URL without what is secret."""
+        tenant = "" if self.tenant == "default" else f"?tenant={self.tenant}"
+        return f"kv://{','.join(map(str, self.addresses))}/{self.name_space}{tenant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """Every option of a node but its targets; 0 stands for the core's default."""
+
+    node: int
+    secret: bytes = field(default=b"", repr=False)
+    """Clients must prove it; empty: they need none."""
+    reactors: int = 0
+    """Event loops, one thread each; 0: one for each core, 8 at most."""
+    reactor: ReactorDriver = ReactorDriver.AUTO
+    connections_max: int = 0
+    requests_max: int = 0
+    """Requests in flight on one connection."""
+    requests_memory: int = 0
+    """Bytes of requests and replies under way, beyond the DRAM tiers."""
+    stall_timeout_s: float = 0.0
+    """How long a client may leave a message unfinished, or a reply untaken."""
+    idle_timeout_s: float = 0.0
+    """How long a connection may be without a request."""
+    hello_timeout_s: float = 0.0
+    """How long a connection may take to prove who it is."""

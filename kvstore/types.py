@@ -34,6 +34,11 @@ class Status(IntEnum):
     CORRUPT = 10
     IO_ERROR = 11
     CANCELLED = 12
+    OUTCOME_UNKNOWN = 13
+    WRONG_TARGET = 14
+    """Between nodes and the client's core only."""
+    BUSY = 15
+    """Between nodes and the client's core only."""
 
 
 class SetStatus(IntEnum):
@@ -50,17 +55,19 @@ class SetStatus(IntEnum):
     TOO_LARGE = Status.TOO_LARGE
     """The value exceeds 64 MiB: nothing changed."""
     UNAVAILABLE = Status.UNAVAILABLE
-    """A device failure took the store offline."""
+    """A device failure took the target offline, or no node that serves the key answers."""
     TIMEOUT = Status.TIMEOUT
     """Not done within timeout_s: the value may or may not be stored."""
     DENIED = Status.DENIED
-    """The store is open read-only."""
+    """The store is open read-only, or the node grants no right to write."""
     CORRUPT = Status.CORRUPT
     """The value changed under the core's hands while it was being stored."""
     IO_ERROR = Status.IO_ERROR
     """The device failed to write."""
     CANCELLED = Status.CANCELLED
     """The store closed first: the value may or may not be stored."""
+    OUTCOME_UNKNOWN = Status.OUTCOME_UNKNOWN
+    """The node went away in the middle of it: the value may or may not be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,10 @@ class SlabRow:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Gauges, and counters since the store was opened. Sizes are bytes."""
+    """Gauges, and counters since the store was opened. Sizes are bytes.
+
+    Of a store that nodes serve: sums over its targets, whoever caused them.
+    """
 
     description: str
     """Which driver and checksum code run: "driver=io_uring checksum=vpclmulqdq"."""
@@ -183,4 +193,82 @@ class Stats:
     recovery_ns: int
     in_flight: int
     offline: int
-    """The errno that took the store offline; 0: it serves."""
+    """The errno that took the store, or one of its targets, offline; 0: it serves."""
+
+
+class ControlKind(IntEnum):
+    """What a node does or tells beyond batches (kv_control_kind)."""
+
+    ROUTING = 1
+    STATISTICS = 2
+    LIST = 3
+    VERIFY = 4
+    SLABS = 5
+    COMPACT = 6
+    CHECKPOINT = 7
+    FLUSH = 8
+    DESCRIBE = 9
+
+
+class NodeEventKind(IntEnum):
+    """What a node tells of its connections and targets (kv_node_event_kind)."""
+
+    CONNECTED = 1
+    DISCONNECTED = 2
+    REFUSED = 3
+    CUT_STALLED = 4
+    CUT_IDLE = 5
+    CUT_PROTOCOL = 6
+    CUT_RESET = 7
+    TARGET_OFFLINE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """One thing that happened on a node."""
+
+    time_s: float
+    """Unix time."""
+    kind: NodeEventKind
+    error: int
+    """An errno, or 0."""
+    connection: int
+    """Counts up from 1."""
+    text: str
+    """Whom it is about, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """Gauges of a node, and counters since it was started (kv_node_statistics). Sizes are bytes.
+
+    Latencies are from the last byte of a request to the last byte of its reply given to the socket;
+    bin i of an operation counts those below 2^i microseconds that no smaller bin counts.
+    """
+
+    connections: int
+    connections_total: int
+    requests_in_flight: int
+    request_memory: int
+    lent_memory: int
+    received_bytes: int
+    sent_bytes: int
+    requests: tuple[int, ...]
+    """By operation, as are keys and latencies."""
+    keys: tuple[int, ...]
+    latency: tuple[int, ...]
+    """The bins of operation 0, then those of operation 1, and so on."""
+    latency_sum_ns: tuple[int, ...]
+    key_statuses: tuple[int, ...]
+    """Keys answered, by Status."""
+    events: tuple[int, ...]
+    """By NodeEventKind."""
+    events_dropped: int
+    updates_repeated: int
+    """Updates answered from their channel without being applied again."""
+    controls: int
+
+    def latency_of(self, operation: int) -> tuple[int, ...]:
+        """Return the bins of one operation."""
+        width = len(self.latency) // len(self.requests)
+        return self.latency[operation * width : (operation + 1) * width]

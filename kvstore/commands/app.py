@@ -13,25 +13,31 @@ from kvstore.commands.bench_command import bench
 from kvstore.commands.check import check
 from kvstore.commands.demo import demo
 from kvstore.commands.inspect import inspect
+from kvstore.commands.local import down, up
 from kvstore.commands.replay_command import replay
 from kvstore.commands.report import FAILURE, USAGE
+from kvstore.commands.storage import storage
+from kvstore.commands.top import top
 
 HELP = """An SSD-backed store of objects: keys, values, batches.
 
 A store is a directory, named by a URL: `file:///var/cache/pages`. Options go into its query:
 `file:///var/cache/pages?durability=sync&memory=1GiB&capacity=100GiB`; quote it for the shell.
-One process at a time has a store open.
+One process at a time has such a store open. Or nodes serve it, to any number of processes and
+machines: `kv://node1:7400,node2:7400/namespace`.
 
 Examples:
 
 - `echo hello | kvstore set file:///tmp/pages greeting`
 - `kvstore get file:///tmp/pages greeting`
 - `kvstore ls file:///tmp/pages`
+- `kvstore up --dir /tmp/cluster --nodes 2`
 - `kvstore demo`
 """
 
 OBJECTS = "Objects"
 STORES = "A whole store"
+NODES = "Nodes"
 WORK = "Measure and try"
 
 
@@ -55,6 +61,10 @@ def build() -> typer.Typer:
     app.command("ls", rich_help_panel=OBJECTS)(objects.list_objects)
     app.command("check", rich_help_panel=STORES)(check)
     app.command("inspect", rich_help_panel=STORES)(inspect)
+    app.command("up", rich_help_panel=NODES)(up)
+    app.command("down", rich_help_panel=NODES)(down)
+    app.command("top", rich_help_panel=NODES)(top)
+    app.command("storage", rich_help_panel=NODES)(storage)
     app.command("demo", rich_help_panel=WORK)(demo)
     app.command("replay", rich_help_panel=WORK)(replay)
     app.command("bench", rich_help_panel=WORK)(bench)

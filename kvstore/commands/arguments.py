@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from kvstore.client import InvalidOptionError
-from kvstore.client.url import parse_size
+from kvstore.parsers import parse_size
 
 EXISTING: dict[str, str] = {"mode": "existing"}
 READ_ONLY: dict[str, str] = {"mode": "read_only"}
@@ -29,7 +29,8 @@ URLArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="URL",
-        help="The store: file:///directory, with options as in ?durability=sync&memory=1GiB",
+        help="The store: file:///directory, with options as in ?durability=sync&memory=1GiB, or "
+        "kv://node:port/namespace, with options as in ?timeout_s=5.",
         show_default=False,
     ),
 ]

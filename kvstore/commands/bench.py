@@ -1,7 +1,7 @@
 """Measuring a store: callers that repeat one kind of batch, and how long each call took.
 
 Blocking callers are threads; clients are asyncio tasks on one event loop. Both are of this process,
-since one process at a time has a file:// store open.
+since one process at a time has a file:// store open; of a kv:// store they share one client.
 
 Guarantees: every answer is checked, so that no figure counts what was refused. Leaves to others:
 which keys, in which order, and whether their values are in memory.
@@ -24,9 +24,8 @@ from kvstore.client import (
     SetStatus,
     Stats,
     Store,
-    connect,
-    connect_sync,
 )
+from kvstore.commands.opening import open_async_store, open_store
 
 
 class Kind(Enum):
@@ -97,7 +96,7 @@ class Threads:
 
     def __init__(self, url: str, count: int, buffer_size: int) -> None:
         """Open the store for *count* callers that read up to *buffer_size* bytes in a call."""
-        self._store: Store = connect_sync(url, scrub_bytes_per_s=0)
+        self._store: Store = open_store(url, scrub_bytes_per_s=0)
         self._stopping = Event()
         self._regions = [self._store.register(bytearray(buffer_size)) for _ in range(count)]
 
@@ -233,7 +232,7 @@ class Clients:
 
 async def opened(url: str, workers: int) -> AsyncStore:
     """Open a store on the running loop."""
-    return await connect(url, workers=workers, scrub_bytes_per_s=0)
+    return await open_async_store(url, workers=workers, lanes=workers, scrub_bytes_per_s=0)
 
 
 def slices(region: Region, call: Call) -> list[memoryview]:

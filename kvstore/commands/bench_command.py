@@ -7,12 +7,12 @@ import typer
 from rich.table import Table
 
 from kvstore.client import InvalidOptionError
-from kvstore.client.url import parse_size
 from kvstore.commands.arguments import JSONOption, URLArgument
 from kvstore.commands.display import percent_text, short_size_text
 from kvstore.commands.replay import BATCH_COUNT_MAX
 from kvstore.commands.report import Report, reporting
-from kvstore.commands.workload import MEASUREMENTS, BenchPlan, BenchRow, Workload
+from kvstore.commands.workload import BenchPlan, BenchRow, Workload
+from kvstore.parsers import parse_size
 
 VALUE_SIZE_MAX = 64 << 20
 CALLERS_MAX = 256
@@ -51,17 +51,18 @@ def bench(
     """Measure a store: set, get, get cold and exists, for each size of values.
 
     get reads from the DRAM tier. get cold reads from the device: each value once after the store
-    was opened anew. exists asks for keys that exist. Latencies are those of a call, which is a
-    batch. The keys begin with kvstore-bench/ and are deleted in the end; what else the store holds
-    stays as it is.
+    was opened anew; a kv:// store, whose nodes go on, has no such figure. exists asks for keys that
+    exist. Latencies are those of a call, which is a batch. The keys begin with kvstore-bench/ and
+    are deleted in the end; what else the store holds stays as it is.
 
     One process at a time has a file:// store open, so callers are threads or asyncio tasks of this
     process: --threads 4 blocks in four threads, --clients 64 --threads 4 awaits in 64 tasks while
-    four threads of the store work.
+    four threads of the store, or of its client, work.
 
     Examples:
 
     - `kvstore bench file:///var/cache/bench`
+    - `kvstore bench kv://127.0.0.1:7400/default`
     - `kvstore bench file:///var/cache/bench --sizes 64K --batch 16 --threads 4 --seconds 5`
     - `kvstore bench 'file:///var/cache/bench?durability=sync' --clients 64 --batch 1 --json`
     """
@@ -70,7 +71,7 @@ def bench(
     with reporting(as_json=as_json) as report:
         rows: list[BenchRow] = []
         with report.progress() as progress:
-            task = progress.add_task("bench", total=MEASUREMENTS * len(wanted), detail="")
+            task = progress.add_task("bench", total=plan.measurements * len(wanted), detail="")
             for size in wanted:
                 for row in Workload(plan, size).measure():
                     rows.append(row)
@@ -117,6 +118,6 @@ def answer_rows(report: Report, plan: BenchPlan, rows: list[BenchRow]) -> None:
             f"{row.p50_ms:.3f}",
             f"{row.p99_ms:.3f}",
             "" if row.memory_hit_ratio is None else percent_text(row.memory_hit_ratio),
-            end_section=index % MEASUREMENTS == 0,
+            end_section=index % plan.measurements == 0,
         )
     report.show(table)

@@ -5,9 +5,10 @@ from time import perf_counter
 from rich.table import Table
 from rich.text import Text
 
-from kvstore.client import Stats, Store, Verification, connect_sync
+from kvstore.client import Stats, Store, Verification
 from kvstore.commands.arguments import JSONOption, URLArgument
 from kvstore.commands.display import facts_table, key_json, key_text, size_text
+from kvstore.commands.opening import open_store
 from kvstore.commands.report import Report, reporting
 
 BAD_ROWS_MAX = 50
@@ -21,14 +22,17 @@ def check(url: URLArgument, as_json: JSONOption = False) -> None:
     is damaged there is an error with file and offset. Then every value is read. Nothing in the
     store is changed. The exit code is 1 when anything is wrong.
 
+    The nodes of a kv:// store check their values while they serve.
+
     Examples:
 
     - `kvstore check file:///var/cache/pages`
     - `kvstore check file:///var/cache/pages --json`
+    - `kvstore check kv://127.0.0.1:7400/default`
     """
     with reporting(as_json=as_json) as report:
         start_s = perf_counter()
-        with connect_sync(url, mode="read_only", scrub_bytes_per_s=0) as store:
+        with open_store(url, mode="read_only", scrub_bytes_per_s=0) as store:
             opening_s = perf_counter() - start_s
             found = verify(report, store)
             stats = store.stats()

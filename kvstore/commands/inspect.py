@@ -4,9 +4,10 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from kvstore.client import SlabRow, Stats, connect_sync
+from kvstore.client import SlabRow, Stats
 from kvstore.commands.arguments import JSONOption, URLArgument
 from kvstore.commands.display import facts_table, percent_text, size_text
+from kvstore.commands.opening import open_store
 from kvstore.commands.report import reporting
 
 
@@ -14,7 +15,7 @@ def inspect(url: URLArgument, as_json: JSONOption = False) -> None:
     """Show slabs by slab class, space, journal, checkpoint, index and DRAM tier of a store.
 
     The store is opened read-only, so that nothing in it is changed. Counters of traffic begin at
-    every opening and are not shown.
+    every opening and are not shown. Of a kv:// store, the sums over all targets are shown.
 
     Examples:
 
@@ -22,7 +23,7 @@ def inspect(url: URLArgument, as_json: JSONOption = False) -> None:
     - `kvstore inspect file:///var/cache/pages --json`
     """
     with reporting(as_json=as_json) as report:
-        with connect_sync(url, mode="read_only", scrub_bytes_per_s=0) as store:
+        with open_store(url, mode="read_only", scrub_bytes_per_s=0) as store:
             stats, slabs = store.stats(), store.slabs()
         report.answer(inspect_json(stats, slabs))
         for table in (

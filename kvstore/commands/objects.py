@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from kvstore.client import ListedObject, SetStatus, Store, connect_sync
+from kvstore.client import ListedObject, SetStatus, Store
 from kvstore.commands.arguments import JSONOption, KeyArguments, URLArgument, key_of
 from kvstore.commands.display import key_json, key_text, size_text
+from kvstore.commands.opening import open_store
 from kvstore.commands.report import Report, reporting
 
 VALUE_SIZE_MAX = 64 << 20
@@ -58,7 +59,7 @@ def set_values(
     with reporting(as_json=as_json) as report:
         names = [key_of(key) for key in keys]
         values = [read_value(file) for file in files]
-        with connect_sync(url) as store:
+        with open_store(url) as store:
             statuses = store.batch_set(names, values, ttl_s=ttl_s, if_absent=if_absent)
         rows = [
             {**key_json(name), "size": len(value), "status": status.name}
@@ -121,7 +122,7 @@ def get_values(
     with reporting(as_json=as_json) as report:
         names = [key_of(key) for key in keys]
         rows: list[dict[str, object]] = []
-        with connect_sync(url, mode="read_only") as store:
+        with open_store(url, mode="read_only") as store:
             for index, name in enumerate(names):
                 value = store.get(name)
                 output = outputs[index] if outputs else None
@@ -160,7 +161,7 @@ def exists(url: URLArgument, keys: KeyArguments, as_json: JSONOption = False) ->
     """
     with reporting(as_json=as_json) as report:
         names = [key_of(key) for key in keys]
-        with connect_sync(url, mode="read_only") as store:
+        with open_store(url, mode="read_only") as store:
             found = store.batch_exists(names)
         rows = [{**key_json(n), "exists": there} for n, there in zip(names, found, strict=True)]
         report.answer({"exists": all(found), "objects": rows})
@@ -183,7 +184,7 @@ def remove(url: URLArgument, keys: KeyArguments, as_json: JSONOption = False) ->
     """
     with reporting(as_json=as_json) as report:
         names = [key_of(key) for key in keys]
-        with connect_sync(url, mode="existing") as store:
+        with open_store(url, mode="existing") as store:
             deleted = store.batch_delete(names)
         rows = [{**key_json(n), "deleted": gone} for n, gone in zip(names, deleted, strict=True)]
         report.answer({"deleted": sum(deleted), "objects": rows})
@@ -202,7 +203,7 @@ def stat(url: URLArgument, keys: KeyArguments, as_json: JSONOption = False) -> N
     """
     with reporting(as_json=as_json) as report:
         names = [key_of(key) for key in keys]
-        with connect_sync(url, mode="read_only") as store:
+        with open_store(url, mode="read_only") as store:
             found = store.batch_stat(names)
         table = Table("key", "size", "version", "expires", "CRC-32C", "pinned")
         rows: list[dict[str, object]] = []
@@ -250,7 +251,7 @@ def list_objects(
     - `kvstore ls file:///var/cache/pages --prefix user/`
     - `kvstore ls file:///var/cache/pages | sort -n | tail`
     """
-    with reporting(as_json=as_json) as report, connect_sync(url, mode="read_only") as store:
+    with reporting(as_json=as_json) as report, open_store(url, mode="read_only") as store:
         if as_json:
             rows = [listed_json(entry) for entry in store.list(key_of(prefix))]
             report.answer({"count": len(rows), "objects": rows})

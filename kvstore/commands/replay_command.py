@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kvstore.client import Stats, Store, connect_sync
-from kvstore.client.url import Options
+from kvstore.client import Stats, Store
+from kvstore.client.url import Options, serves_nodes
 from kvstore.commands.arguments import JSONOption, URLArgument, size_argument
 from kvstore.commands.display import facts_table, percent_text, size_text
+from kvstore.commands.opening import open_store
 from kvstore.commands.replay import BATCH_COUNT_MAX, Replay, ReplayFigures, quantile_ms
 from kvstore.commands.report import Report, reporting
 from kvstore.commands.trace import TraceRequest, read_trace
@@ -82,15 +83,13 @@ def replay(
     - `kvstore replay trace.jsonl.gz file:///tmp/cache --block-bytes 4KiB --capacity-blocks 10000`
     - `kvstore replay trace.jsonl 'file:///tmp/s?durability=sync' --limit 500 --json`
     """
-    if not 0 < block_size <= BLOCK_SIZE_MAX:
-        raise typer.BadParameter("--block-bytes is between 1 and 64MiB")
-    plan = ReplayPlan(block_size, batch_count, capacity_blocks)
+    plan = checked_plan(url, ReplayPlan(block_size, batch_count, capacity_blocks))
     with reporting(as_json=as_json) as report:
         requests = read_trace(trace, limit)
         if not requests:
             report.fail(f"{trace}: no request in it")
         start_s = perf_counter()
-        with connect_sync(url, **cache_options(plan)) as store:
+        with open_store(url, **cache_options(plan)) as store:
             if objects := store.stats().objects:
                 report.note(f"the store holds {objects:,} objects already, which may be hits")
             figures = run(report, store, requests, plan)
@@ -99,6 +98,18 @@ def replay(
         report.answer(replay_json(figures, stats, plan, seconds))
         report.show(replay_table(figures, stats, plan, seconds))
         fail_if_wrong(report, figures)
+
+
+def checked_plan(url: str, plan: ReplayPlan) -> ReplayPlan:
+    """Return the plan, if it makes sense for the store."""
+    if not 0 < plan.block_size <= BLOCK_SIZE_MAX:
+        raise typer.BadParameter("--block-bytes is between 1 and 64MiB")
+    if plan.capacity_blocks is not None and serves_nodes(url):
+        raise typer.BadParameter(
+            "--capacity-blocks opens a store as a cache, and nodes have theirs open already: "
+            "start them with --eviction cache and a --capacity"
+        )
+    return plan
 
 
 def cache_options(plan: ReplayPlan) -> Options:

@@ -40,14 +40,34 @@ class Report:
         self._out = console_on(stderr=False)
         self._err = console_on(stderr=True)
 
+    @property
+    def interactive(self) -> bool:
+        """Whether stdout is a terminal, where what was shown can change."""
+        return self._out.is_terminal
+
+    @property
+    def console(self) -> Console:
+        """Stdout, for what changes."""
+        return self._out
+
     def show(self, shown: RenderableType) -> None:
         """Show a table or a line to people."""
         if not self.as_json:
             self._out.print(shown)
 
+    def say(self, line: str) -> None:
+        """Show a line to people that is never folded, so that it can be copied."""
+        if not self.as_json:
+            self._out.print(line, markup=False, soft_wrap=True)
+
     def note(self, text: str) -> None:
         """Say something on stderr that is not the result."""
         self._err.print(f"kvstore: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    def quote(self, lines: str) -> None:
+        """Show on stderr, as they are, lines that somebody else wrote."""
+        if lines:
+            self._err.print(lines, style="dim", markup=False, soft_wrap=True)
 
     def answer(self, result: Mapping[str, object]) -> None:
         """Give programs the result. Call it once."""

@@ -1,9 +1,10 @@
-"""The four measurements of one size of values: what is called, on which keys, in which order.
+"""The measurements of one size of values: what is called, on which keys, in which order.
 
 set         every key, round and round
 get         few enough keys for the DRAM tier, round and round, once that is where they are
 exists      every key, round and round
-get cold    every key once after each opening of the store, shuffled
+get cold    every key once after each opening of the store, shuffled; not where nodes serve it,
+            whose memory no client can empty
 
 Guarantees: the keys are deleted in the end, whatever happens.
 """
@@ -14,6 +15,7 @@ from itertools import cycle
 from random import Random
 
 from kvstore.client import Stats
+from kvstore.client.url import serves_nodes
 from kvstore.commands.bench import Call, Callers, Clients, Kind, Threads, Timing
 from kvstore.commands.content import BlockContent
 from kvstore.commands.replay import BATCH_COUNT_MAX, quantile_ms
@@ -31,7 +33,6 @@ ROUND_S_MAX = 3600.0
 """How long one round over all keys may take."""
 WARMING_ROUNDS_MAX = 8
 SHUFFLE_SEED = 7
-MEASUREMENTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class BenchPlan:
     def callers(self) -> int:
         """How many call at the same time."""
         return self.clients or self.threads
+
+    @property
+    def measurements(self) -> int:
+        """How many there are of each size."""
+        return 3 if serves_nodes(self.url) else 4
 
     def call_count(self, size: int) -> int:
         """Keys in one call of values of *size* bytes."""
@@ -99,7 +105,8 @@ class Workload:
                 yield self._measure_hot(callers)
                 exists = callers.run(cycle(self._calls(Kind.EXISTS, self._keys)), plan.seconds)
                 yield self._row("exists", exists, None)
-            yield self._measure_cold()
+            if not serves_nodes(plan.url):
+                yield self._measure_cold()
         finally:
             with plan.open(self._size) as callers:
                 for start in range(0, len(self._keys), BATCH_COUNT_MAX):

@@ -10,6 +10,8 @@ from struct import Struct
 from kvstore.types import BadObject, ListedObject, Status
 
 ENTRY = Struct("<HHIQQ")
+END = (1 << 64) - 1
+"""The cursor behind the last object."""
 PINNED = 1
 """The flag of a pinned object (KV_ITEM_PINNED)."""
 

@@ -15,6 +15,8 @@ from kvstore.native.listing import parse_bad_objects, parse_listing
 from kvstore.native.memory import Memory
 from kvstore.native.queue import NativeQueue
 from kvstore.native.request import Request
+from kvstore.native.statistics import SLAB_ROW, parse_slabs, stats_of
+from kvstore.native.values import milliseconds, text_of
 from kvstore.options import StoreOptions
 from kvstore.types import BadObject, ListedObject, SlabRow, Stats
 
@@ -24,18 +26,10 @@ PAGE_SIZE_MAX = 8 << 20
 """The same where that is too small: room for the longest keys in the largest step of the core."""
 SLAB_ROWS_MAX = 1024
 DESCRIPTION_SIZE = 512
-END = (1 << 64) - 1
-"""The cursor behind the last object."""
 
 
-def milliseconds(seconds: float) -> int:
-    """Return whole milliseconds, at least 1 of a positive time."""
-    assert seconds >= 0
-    return max(1, round(seconds * 1000)) if seconds > 0 else 0
-
-
-def open_native(options: StoreOptions) -> object:
-    """Return a new kv_store *, or raise what the core said."""
+def native_options(options: StoreOptions) -> tuple[object, object]:
+    """Return a kv_store_options *, and the directory's name that it points at."""
     directory = ffi.new("char[]", options.directory.encode("utf-8", "surrogateescape"))
     native = ffi.new("kv_store_options *")
     native.directory = directory
@@ -51,18 +45,25 @@ def open_native(options: StoreOptions) -> object:
     native.ttl_ms = milliseconds(options.ttl_s)
     native.timeout_ms = milliseconds(options.timeout_s)
     native.scrub_bytes_per_s = options.scrub_bytes_per_s
+    return native, directory
 
+
+def open_native(options: StoreOptions) -> object:
+    """Return a new kv_store *, or raise what the core said."""
+    native, _directory = native_options(options)
     store = ffi.new("kv_store **")
     message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
     code = lib.kv_store_open(native, store, message)
     if code < 0:
-        text = ffi.string(message).decode("utf-8", "replace")
-        raise open_failure(code, options.directory, text)
+        raise open_failure(code, options.directory, text_of(message))
     return store[0]
 
 
 class NativeStore:
     """An open store; opening may take seconds after a crash."""
+
+    answers_at_once = True
+    """Whether looking a key up, and stats(), take no longer than a call."""
 
     def __init__(self, options: StoreOptions) -> None:
         """Open or make the store; see kvstore.errors for what this raises."""
@@ -220,17 +221,7 @@ class NativeStore:
         with self._calls:
             count = lib.kv_store_slabs(self._store, rows, SLAB_ROWS_MAX)
             self._check(count, "describe slabs")
-        return tuple(
-            SlabRow(
-                slab_class=row.slab_class,
-                extent_size=row.extent_size,
-                slabs=row.slabs,
-                live_count=row.live_count,
-                live_size=row.live_size,
-                free_size=row.free_size,
-            )
-            for row in rows[0:count]
-        )
+        return parse_slabs(ffi.buffer(rows)[: count * SLAB_ROW.size])
 
     def stats(self) -> Stats:
         """Return every gauge and counter."""
@@ -239,9 +230,7 @@ class NativeStore:
         with self._calls:
             lib.kv_store_statistics_read(self._store, statistics)
             self._check(lib.kv_store_describe(self._store, text, DESCRIPTION_SIZE), "describe")
-        names = [name for name, _ in ffi.typeof("kv_store_statistics").fields]
-        values = {name: getattr(statistics, name) for name in names}
-        return Stats(description=ffi.string(text).decode("ascii", "replace"), **values)
+        return stats_of(text_of(text), ffi.buffer(statistics)[:])
 
     def _check(self, code: int, call: str) -> int:
         if code < 0:

@@ -122,8 +122,11 @@ static PyMethodDef columns_methods[] = {
     {"object_stats", columns_object_stats, METH_NOARGS,
      "(size, version, expiry_ms, checksum, flags) of every key, or None where its status is not "
      "KV_OK."},
-    {"allocate_results", columns_allocate_results, METH_NOARGS,
-     "Make a bytes object of result_size for every key that is KV_OK: the targets of a get."},
+    {"largest", columns_largest, METH_NOARGS,
+     "The largest result_size of a key that is KV_OK or KV_BUFFER_TOO_SMALL."},
+    {"allocate_results", columns_allocate_results, METH_VARARGS,
+     "Make a bytes object for every key, the targets of a get: of one size for all or of a list of "
+     "sizes; without either of result_size, for keys that are KV_OK."},
     {"values", columns_values, METH_NOARGS,
      "What the get wrote, as bytes, or None where it failed."},
     {NULL, NULL, 0, NULL},

@@ -53,7 +53,8 @@ PyObject *columns_sizes(PyObject *object, PyObject *unused);
 PyObject *columns_succeeded(PyObject *object, PyObject *unused);
 PyObject *columns_written(PyObject *object, PyObject *unused);
 PyObject *columns_object_stats(PyObject *object, PyObject *unused);
-PyObject *columns_allocate_results(PyObject *object, PyObject *unused);
+PyObject *columns_largest(PyObject *object, PyObject *unused);
+PyObject *columns_allocate_results(PyObject *object, PyObject *args);
 PyObject *columns_values(PyObject *object, PyObject *unused);
 
 #endif

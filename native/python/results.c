@@ -102,36 +102,92 @@ PyObject *columns_object_stats(PyObject *object, PyObject *unused)
     return list_of(object, read_stat);
 }
 
-/* Every key that is OK gets a bytes object of result_size, the target of the next get. */
-PyObject *columns_allocate_results(PyObject *object, PyObject *unused)
+PyObject *columns_largest(PyObject *object, PyObject *unused)
 {
     columns *self = columns_held(object);
+    uint32_t largest = 0;
 
     (void)unused;
     if (self == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        const kv_item *item = &self->items[i];
+
+        if ((item->status == KV_OK || item->status == KV_BUFFER_TOO_SMALL) &&
+            item->result_size > largest)
+            largest = item->result_size;
+    }
+    return PyLong_FromUnsignedLong(largest);
+}
+
+/* Fresh bytes objects as the targets of a get. */
+
+/* Item `index` gets a bytes object of `size` bytes. */
+static int allocate_result(columns *self, Py_ssize_t index, uint32_t size)
+{
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+
+    if (result == NULL)
+        return -1;
+    self->results[index] = result;
+    columns_place_value(&self->items[index], (uint64_t)(uintptr_t)PyBytes_AsString(result), size);
+    return 0;
+}
+
+/* The room that item `index` is to have by `sizes`: one int for all, or a list of one for each. */
+static int room_of(PyObject *sizes, Py_ssize_t index, uint32_t *room)
+{
+    PyObject *number = PyList_Check(sizes) ? PyList_GetItem(sizes, index) : sizes; /* borrowed */
+    unsigned long size = number == NULL ? 0 : PyLong_AsUnsignedLong(number);
+
+    if (PyErr_Occurred())
+        return -1;
+    *room = size > KV_VALUE_SIZE_LIMIT ? KV_VALUE_SIZE_LIMIT : (uint32_t)size;
+    return 0;
+}
+
+static int allocate_all(columns *self, PyObject *sizes)
+{
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        uint32_t room = self->items[i].result_size;
+
+        if (sizes == Py_None && self->items[i].status != KV_OK)
+            continue;
+        if (sizes != Py_None && room_of(sizes, i, &room) < 0)
+            return -1;
+        if (allocate_result(self, i, room) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Without sizes, every key that is OK gets a bytes object of its result_size. */
+PyObject *columns_allocate_results(PyObject *object, PyObject *args)
+{
+    columns *self = columns_held(object);
+    PyObject *sizes = Py_None;
+
+    if (self == NULL || !PyArg_ParseTuple(args, "|O:allocate_results", &sizes))
         return NULL;
     if (self->values != NULL || self->results != NULL) {
         PyErr_SetString(PyExc_ValueError, "these Columns have their values already");
         return NULL;
     }
+    if (PyList_Check(sizes) && PyList_Size(sizes) != self->count) {
+        PyErr_Format(PyExc_ValueError, "%zd keys but %zd sizes", self->count, PyList_Size(sizes));
+        return NULL;
+    }
     self->results = PyMem_Calloc((size_t)self->count + 1, sizeof(PyObject *));
     if (self->results == NULL)
         return PyErr_NoMemory();
-    for (Py_ssize_t i = 0; i < self->count; i++) {
-        kv_item *item = &self->items[i];
-
-        if (item->status != KV_OK)
-            continue;
-        self->results[i] = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)item->result_size);
-        if (self->results[i] == NULL)
-            return NULL;
-        columns_place_value(item, (uint64_t)(uintptr_t)PyBytes_AsString(self->results[i]),
-                            item->result_size);
-    }
+    if (allocate_all(self, sizes) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
-static PyObject *read_value(const columns *self, Py_ssize_t index)
+/* The value of an item as a bytes object of exactly its size: the result itself, or where the room
+ * was larger a copy, since a bytes object cannot shrink through the stable ABI. */
+static PyObject *take_value(const columns *self, Py_ssize_t index)
 {
     const kv_item *item = &self->items[index];
     PyObject *result = self->results[index];
@@ -141,9 +197,9 @@ static PyObject *read_value(const columns *self, Py_ssize_t index)
     if (result == NULL) /* appeared after the stat: its size was 0, or it would not have fitted */
         return PyBytes_FromStringAndSize(NULL, 0);
     assert(item->result_size <= item->value_size);
-    if (item->result_size == item->value_size)
-        return Py_NewRef(result);
-    return PyBytes_FromStringAndSize(PyBytes_AsString(result), (Py_ssize_t)item->result_size);
+    if (item->result_size < item->value_size)
+        return PyBytes_FromStringAndSize(PyBytes_AsString(result), (Py_ssize_t)item->result_size);
+    return Py_NewRef(result);
 }
 
 PyObject *columns_values(PyObject *object, PyObject *unused)
@@ -155,5 +211,5 @@ PyObject *columns_values(PyObject *object, PyObject *unused)
         PyErr_SetString(PyExc_ValueError, "allocate_results() comes before values()");
         return NULL;
     }
-    return list_of(object, read_value);
+    return list_of(object, take_value);
 }

@@ -139,6 +139,6 @@ def test_an_unwritable_directory(tmp_path: Path) -> None:
 
 def test_a_bad_url_raises_before_anything_is_awaited() -> None:
     with pytest.raises(kvstore.InvalidURLError):
-        kvstore.connect("kv://node:1/namespace")
+        kvstore.connect("ring:///a.sock")
     with pytest.raises(kvstore.InvalidOptionError, match="did you mean 'memory'"):
         kvstore.connect_sync("file:///nowhere", memry=1)  # type: ignore[call-arg]

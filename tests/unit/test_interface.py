@@ -1,16 +1,21 @@
 """What Python repeats of the C interface says the same as the C interface."""
 
+import struct
+
 import pytest
 
 import kvstore
 from kvstore._native import ffi, lib
 from kvstore.client import failures
+from kvstore.client.url import NAME_PATTERN
 from kvstore.errors import KVStoreError
 from kvstore.native.checksum import checksum
 from kvstore.native.listing import PINNED
 from kvstore.native.request import Operation
-from kvstore.options import Driver, Durability, Eviction, OpenMode
-from kvstore.types import SetStatus, Stats, Status
+from kvstore.native.statistics import NODE_STATISTICS_SIZE, node_statistics_of
+from kvstore.options import Driver, Durability, Eviction, OpenMode, ReactorDriver
+from kvstore.shared_secret import SECRET_SIZE_MAX
+from kvstore.types import ControlKind, NodeEventKind, NodeStatistics, SetStatus, Stats, Status
 
 
 def members(kind: str, prefix: str) -> dict[str, int]:
@@ -33,10 +38,12 @@ def test_options() -> None:
     eviction = members("kv_eviction_mode", "KV_EVICTION_")
     driver = members("kv_driver", "KV_DRIVER_")
     mode = members("kv_open_mode", "KV_OPEN_")
+    reactor = members("kv_reactor_driver", "KV_REACTOR_")
 
     assert durability == {member.name: member.value for member in Durability}
     assert eviction == {member.name: member.value for member in Eviction}
     assert set(driver.values()) == {member.value for member in Driver}
+    assert set(reactor.values()) == {member.value for member in ReactorDriver}
     assert mode == {member.name: member.value for member in OpenMode}
 
 
@@ -46,14 +53,47 @@ def test_statistics() -> None:
     assert ["description", *fields] == list(Stats.__slots__)
 
 
+def test_the_statistics_of_a_node() -> None:
+    fields = [name for name, _ in ffi.typeof("kv_node_statistics").fields]
+
+    assert fields == list(NodeStatistics.__slots__)
+    count = NODE_STATISTICS_SIZE // 8
+    found = node_statistics_of(struct.pack(f"<{count}Q", *range(count)))
+    assert (0, 1, count - 1) == (found.connections, found.connections_total, found.controls)
+    assert len(Operation) + 1 == len(found.requests) == len(found.latency_sum_ns)
+    assert len(Status) == len(found.key_statuses)
+    assert len(NodeEventKind) + 1 == len(found.events)
+    assert found.latency[64:96] == found.latency_of(Operation.GET)
+
+
+def test_events_of_a_node() -> None:
+    events = members("kv_node_event_kind", "KV_EVENT_")
+
+    assert events.pop("KIND_COUNT") == len(NodeEventKind) + 1
+    assert events == {kind.name: kind.value for kind in NodeEventKind}
+
+
+def test_control_requests() -> None:
+    controls = members("kv_control_kind", "KV_CONTROL_")
+
+    assert controls == {kind.name: kind.value for kind in ControlKind}
+
+
+def test_limits() -> None:
+    assert lib.KV_NODE_SECRET_SIZE_LIMIT == SECRET_SIZE_MAX
+    assert NAME_PATTERN.fullmatch("n" * lib.KV_NAMESPACE_SIZE_LIMIT)
+    assert not NAME_PATTERN.fullmatch("n" * (lib.KV_NAMESPACE_SIZE_LIMIT + 1))
+
+
 def test_the_flag_of_a_pinned_object() -> None:
     assert lib.KV_ITEM_PINNED == PINNED
 
 
 def test_every_failure_has_its_exception() -> None:
     found = {Status.OK, Status.EXISTS, Status.NOT_FOUND, Status.BUFFER_TOO_SMALL}
+    between_nodes = {Status.WRONG_TARGET, Status.BUSY}
 
-    assert set(Status) - found == set(failures.FAILURES)
+    assert set(Status) - found - between_nodes == set(failures.FAILURES)
     for status in failures.FAILURES:
         assert "key b'k': " in str(failures.failure(status, b"k"))
     assert "…" in str(failures.failure(Status.QUOTA, b"x" * 1000))
