@@ -138,7 +138,10 @@ static inline kv_node_event world_event(node_world *world, kv_node_event_kind ki
     kv_node_event event;
 
     for (;;) {
-        assert(poll(&waited, 1, WORLD_WAIT_MS) == 1);
+        if (poll(&waited, 1, WORLD_WAIT_MS) != 1) {
+            fprintf(stderr, "no event of kind %d came\n", (int)kind);
+            abort();
+        }
         if (kv_node_take_events(world->node, &event, 1) == 1 && event.kind == kind)
             return event;
     }
