@@ -49,7 +49,7 @@ static void for_each_connection(kv_loop *loop, void (*visit)(kv_session *session
 static void cut_at_stop(kv_session *session)
 {
     if (session->gone)
-        kv_incoming_abandon(session, true);
+        kv_serving_abandon(session, true);
     else
         kv_session_cut(session, KV_EVENT_DISCONNECTED, 0, "the node stops");
 }

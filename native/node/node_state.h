@@ -312,22 +312,30 @@ static inline bool kv_receive_is_between(const kv_session *session)
     return !session->incoming && session->begin == session->end;
 }
 
-/* incoming.c: requests from columns to operations. */
+/* incoming.c: requests from columns to batches. */
 /* Memory that a request with this head may come to, its reply apart. */
 uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *head);
-/* The columns are complete and verified. Takes over connection->message_reserved; may cut the connection. */
+/* The columns are complete and verified. Takes over session->message_reserved; may cut the connection. */
 void kv_incoming_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns);
-/* Whether the request's operation may begin, as far as the DRAM tier is concerned. */
-bool kv_incoming_may_lend(const kv_session *session);
-/* The next bytes of values; returns how many were taken. connection->incoming is NULL once all are. */
-uint32_t kv_incoming_push(kv_session *session, const uint8_t *bytes, uint32_t size);
-void kv_incoming_cancel(kv_session *session, uint64_t id);
-/* The connection is closing: what nobody waits for is given up. `all`: so are updates. */
-void kv_incoming_abandon(kv_session *session, bool all);
+
+/* serving.c: their operations. */
+void kv_serving_init(kv_node_request *request);
+void kv_serving_begin(kv_node_request *request, uint32_t timeout_ms);
+/* Every item has its status. */
+void kv_serving_answered(kv_node_request *request);
+/* All items come to `status`, without an operation. */
+void kv_serving_refuse(kv_node_request *request, kv_status status);
+/* Whether another operation may begin, as far as the DRAM tier is concerned. */
+bool kv_serving_may_lend(const kv_session *session);
+/* The next bytes of values; returns how many were taken. session->incoming is NULL once all are. */
+uint32_t kv_serving_push(kv_session *session, const uint8_t *bytes, uint32_t size);
+void kv_serving_cancel(kv_session *session, uint64_t id);
+/* The connection is closed: what nobody waits for is given up. `all`: so are updates. */
+void kv_serving_abandon(kv_session *session, bool all);
 /* Its last reply was sent, or never will be; frees it when its operation has ended, too. */
-void kv_incoming_settle(kv_node_request *request);
-/* A range of items' values was sent: give them back. */
-void kv_incoming_return(kv_node_request *request, uint32_t position);
+void kv_serving_settle(kv_node_request *request);
+/* The value at the next position was sent, or never will be: give it back. */
+void kv_serving_return(kv_node_request *request, uint32_t position);
 
 /* outgoing.c: replies. */
 void kv_outgoing_flush(kv_session *session);

@@ -311,7 +311,7 @@ static uint64_t advance_values(kv_outgoing_reply *reply, uint64_t sent)
         sent -= left;
         reply->item_sent = 0;
         if (reply->request->kind == KV_OP_GET)
-            kv_incoming_return(reply->request, reply->item_first);
+            kv_serving_return(reply->request, reply->item_first);
         reply->item_first++;
         reply->item_count--;
     }
@@ -343,7 +343,7 @@ static void reply_done(kv_session *session, kv_outgoing_reply *reply)
         return;
     kv_counters_note_latency(&session->loop->counters, request->kind,
                              kv_loop_clock_ns() - request->arrived_ns);
-    kv_incoming_settle(request);
+    kv_serving_settle(request);
 }
 
 /* So many bytes of the window were sent. */

@@ -105,7 +105,7 @@ static bool admit(kv_session *session)
     uint64_t buffer_size = grows ? capacity - (session->buffer_reserved ? session->capacity : 0) : 0;
     uint64_t size = head->kind == KV_MESSAGE_REQUEST ? kv_incoming_bound(session, head) : 0;
 
-    if (head->kind == KV_MESSAGE_REQUEST && !kv_incoming_may_lend(session)) {
+    if (head->kind == KV_MESSAGE_REQUEST && !kv_serving_may_lend(session)) {
         hold(session, KV_HOLD_LENT);
         return false;
     }
@@ -183,7 +183,7 @@ static void message_take(kv_session *session, const uint8_t *bytes)
         kv_incoming_begin(session, head, bytes + KV_MESSAGE_HEAD_SIZE);
         break;
     case KV_MESSAGE_CANCEL:
-        kv_incoming_cancel(session, head->request);
+        kv_serving_cancel(session, head->request);
         break;
     case KV_MESSAGE_CONTROL:
         kv_control_begin(session, head, bytes + KV_MESSAGE_HEAD_SIZE);
@@ -197,7 +197,7 @@ static advance values_advance(kv_session *session)
 {
     uint32_t size = session->end - session->begin;
 
-    session->begin += kv_incoming_push(session, session->buffer + session->begin, size);
+    session->begin += kv_serving_push(session, session->buffer + session->begin, size);
     if (!kv_session_is_live(session))
         return ADVANCE_STOP;
     if (!session->incoming)

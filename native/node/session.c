@@ -72,7 +72,7 @@ static void socket_closed(kv_socket *socket)
     session->gone = true;
     /* Until now the system may have read from, or written to, what the connection gave it. */
     kv_outgoing_close(session);
-    kv_incoming_abandon(session, loop->stopping);
+    kv_serving_abandon(session, loop->stopping);
     session->begin = session->end;
     kv_receive_shrink(session);
     kv_greeting_end(session);
