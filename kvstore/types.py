@@ -77,7 +77,7 @@ class ObjectStat:
     size: int
     """Bytes of the value."""
     version: int
-    """Grows with every set of the store."""
+    """Grows with every set of the store; where nodes serve it, with every set of its target."""
     expiry_s: float | None
     """Unix time at which the object expires; None: never."""
     checksum: int

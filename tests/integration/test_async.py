@@ -15,9 +15,9 @@ MIB = 1 << 20
 
 
 async def test_every_method_answers_like_the_blocking_one(
-    async_store: kvstore.AsyncStore,
+    any_async_store: kvstore.AsyncStore,
 ) -> None:
-    store = async_store
+    store = any_async_store
 
     assert [SetStatus.OK] * 2 == await store.batch_set(["a", "b"], [b"1", b"22"])
     assert SetStatus.OK is await store.set("c", b"333", ttl_s=60)
@@ -51,35 +51,37 @@ async def test_every_method_answers_like_the_blocking_one(
         assert 3 == await store.get_into("c", region[0:10])
 
 
-async def test_connect_is_awaitable(url: str) -> None:
-    store = await kvstore.connect(url)
+async def test_connect_is_awaitable(any_url: str) -> None:
+    store = await kvstore.connect(any_url)
     await store.set("k", b"value")
     await store.close()
     await store.close()
 
-    async with kvstore.connect(url) as again:
+    async with kvstore.connect(any_url) as again:
         assert b"value" == await again.get("k")
     with pytest.raises(kvstore.StoreClosedError):
         await again.get("k")
 
 
-async def test_many_batches_are_in_flight_together(async_store: kvstore.AsyncStore) -> None:
+async def test_many_batches_are_in_flight_together(any_async_store: kvstore.AsyncStore) -> None:
     async def batch(index: int) -> list[bytes | None]:
         keys = [f"{index}/{i}" for i in range(16)]
-        await async_store.batch_set(keys, [key.encode() * 100 for key in keys])
-        return await async_store.batch_get(keys)
+        await any_async_store.batch_set(keys, [key.encode() * 100 for key in keys])
+        return await any_async_store.batch_get(keys)
 
     results = await asyncio.gather(*(batch(index) for index in range(200)))
 
     for index, values in enumerate(results):
         assert [f"{index}/{i}".encode() * 100 for i in range(16)] == values
-    assert 0 == (await async_store.stats()).in_flight
+    assert 0 == (await any_async_store.stats()).in_flight
 
 
-async def test_a_cancelled_batch_lets_go_of_its_buffers(async_store: kvstore.AsyncStore) -> None:
+async def test_a_cancelled_batch_lets_go_of_its_buffers(
+    any_async_store: kvstore.AsyncStore,
+) -> None:
     values = [bytearray(bytes([i])) * MIB for i in range(32)]
     keys = [b"%d" % i for i in range(32)]
-    batch = asyncio.create_task(async_store.batch_set(keys, values))
+    batch = asyncio.create_task(any_async_store.batch_set(keys, values))
     await asyncio.sleep(0)
 
     batch.cancel()
@@ -88,14 +90,14 @@ async def test_a_cancelled_batch_lets_go_of_its_buffers(async_store: kvstore.Asy
 
     for value in values:
         value.append(1)
-    for i, stored in enumerate(await async_store.batch_get(keys)):
+    for i, stored in enumerate(await any_async_store.batch_get(keys)):
         assert stored in (None, bytes([i]) * MIB)
-    assert 0 == (await async_store.stats()).in_flight
+    assert 0 == (await any_async_store.stats()).in_flight
 
 
-async def test_cancelling_twice_still_waits(async_store: kvstore.AsyncStore) -> None:
+async def test_cancelling_twice_still_waits(any_async_store: kvstore.AsyncStore) -> None:
     value = bytearray(8 * MIB)
-    batch = asyncio.create_task(async_store.batch_set(["a", "b"], [value, value]))
+    batch = asyncio.create_task(any_async_store.batch_set(["a", "b"], [value, value]))
     await asyncio.sleep(0)
 
     batch.cancel()
@@ -107,18 +109,18 @@ async def test_cancelling_twice_still_waits(async_store: kvstore.AsyncStore) -> 
     value.append(1)
 
 
-async def test_a_timeout_cancels_and_the_store_goes_on(async_store: kvstore.AsyncStore) -> None:
+async def test_a_timeout_cancels_and_the_store_goes_on(any_async_store: kvstore.AsyncStore) -> None:
     value = bytearray(16 * MIB)
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await async_store.batch_set(["a", "b", "c"], [value] * 3)
+            await any_async_store.batch_set(["a", "b", "c"], [value] * 3)
 
     value.append(1)
-    assert SetStatus.OK is await async_store.set("k", b"value")
+    assert SetStatus.OK is await any_async_store.set("k", b"value")
 
 
-async def test_a_failing_group_cancels_its_batches(async_store: kvstore.AsyncStore) -> None:
+async def test_a_failing_group_cancels_its_batches(any_async_store: kvstore.AsyncStore) -> None:
     values = [bytearray(4 * MIB) for _ in range(8)]
 
     async def fail() -> None:
@@ -127,7 +129,7 @@ async def test_a_failing_group_cancels_its_batches(async_store: kvstore.AsyncSto
     async def set_all() -> None:
         async with asyncio.TaskGroup() as group:
             for i, value in enumerate(values):
-                group.create_task(async_store.set(b"%d" % i, value))
+                group.create_task(any_async_store.set(b"%d" % i, value))
             group.create_task(fail())
 
     with pytest.raises(ExceptionGroup):
@@ -137,8 +139,8 @@ async def test_a_failing_group_cancels_its_batches(async_store: kvstore.AsyncSto
         value.append(1)
 
 
-async def test_close_waits_for_batches_in_flight(url: str) -> None:
-    store = await kvstore.connect(url)
+async def test_close_waits_for_batches_in_flight(any_url: str) -> None:
+    store = await kvstore.connect(any_url)
     batch = asyncio.create_task(store.batch_set(["a", "b"], [bytes(MIB)] * 2))
     await asyncio.sleep(0)
 
@@ -151,37 +153,37 @@ async def test_close_waits_for_batches_in_flight(url: str) -> None:
         await store.batch_set([], [])
 
 
-async def test_two_close_at_once(url: str) -> None:
-    store = await kvstore.connect(url)
+async def test_two_close_at_once(any_url: str) -> None:
+    store = await kvstore.connect(any_url)
 
     await asyncio.gather(store.close(), store.close())
 
-    async with kvstore.connect(url, mode="existing") as again:
+    async with kvstore.connect(any_url) as again:
         assert not await again.exists("k")
 
 
-async def test_cancelling_connect_leaves_nothing_open(url: str) -> None:
-    opening = asyncio.ensure_future(kvstore.connect(url).__aenter__())
+async def test_cancelling_connect_leaves_nothing_open(any_url: str) -> None:
+    opening = asyncio.ensure_future(kvstore.connect(any_url).__aenter__())
     await asyncio.sleep(0)
 
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
 
-    async with kvstore.connect(url) as store:
+    async with kvstore.connect(any_url) as store:
         await store.set("k", b"value")
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_one_loop_after_the_other(
-    url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    any_url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def use(store: kvstore.AsyncStore, key: str) -> bytes | None:
         await store.batch_set([key], [key.encode()])
         return await store.get(key)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        store = runner.run(opened(url))
+        store = runner.run(opened(any_url))
         assert b"a" == runner.run(use(store, "a"))
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert b"b" == runner.run(use(store, "b"))
@@ -193,8 +195,8 @@ async def opened(url: str) -> kvstore.AsyncStore:
     return await kvstore.connect(url)
 
 
-def test_loops_in_two_threads_share_a_store(url: str) -> None:
-    store = asyncio.run(opened(url))
+def test_loops_in_two_threads_share_a_store(any_url: str) -> None:
+    store = asyncio.run(opened(any_url))
     failures: list[BaseException] = []
 
     async def use(name: str) -> None:

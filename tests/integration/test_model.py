@@ -5,11 +5,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from integration.nodes import served
 
 import kvstore
 from kvstore import SetStatus
@@ -211,6 +213,25 @@ class StoreModel(Model):
         assert {key: len(value) for key, value in self.model.items()} == listed
 
 
+class ServedModel(StoreModel):
+    """The same through a node: reopening connects anew, also to the same values."""
+
+    def __init__(self) -> None:
+        self.serving = ExitStack()
+        super().__init__()
+
+    def opened(self) -> kvstore.Store:
+        if not hasattr(self, "url"):
+            self.url = self.serving.enter_context(served(self.directory, targets=3))
+        return kvstore.connect_sync(self.url)
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.serving.close()
+
+
 cache_keys = st.integers(0, 300).map(b"%d".__mod__)
 cache_sizes = st.sampled_from([0, 100, 1000, 4096, 60_000, 300_000, MIB])
 
@@ -288,4 +309,5 @@ def case_of(model: Callable[[], Model], examples: int, steps: int) -> type:
 
 
 TestStoreModel = case_of(StoreModel, 25, 30)
+TestServedModel = case_of(ServedModel, 8, 20)
 TestCacheModel = case_of(CacheModel, 15, 20)

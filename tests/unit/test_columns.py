@@ -267,7 +267,7 @@ def test_released_columns_say_so() -> None:
     columns.release()
     columns.release()
 
-    for use in (columns.statuses, columns.sizes, columns.succeeded, columns.allocate_results):
+    for use in (columns.statuses, columns.sizes, columns.largest, columns.allocate_results):
         with pytest.raises(ValueError, match="released"):
             use()
     with pytest.raises(ValueError, match="released"):
@@ -335,3 +335,34 @@ def test_results_are_allocated_once_and_for_keys_alone() -> None:
         columns.allocate_results()
     with pytest.raises(ValueError, match="already"):
         Columns([b"k"], [b"v"]).allocate_results()
+
+
+def test_results_have_room_of_one_size_or_of_one_each() -> None:
+    for sizes, expected in ((100, [100, 100]), ([3, 0], [3, 0]), (1 << 31, [64 << 20] * 2)):
+        columns = Columns([b"a", b"b"])
+
+        columns.allocate_results(sizes)  # type: ignore[arg-type]
+
+        assert expected == [item.value_size for item in items_of(columns)]
+
+
+def test_a_value_smaller_than_its_room_is_its_own_bytes() -> None:
+    columns = Columns([b"full", b"short", b"missing", b"empty", b"large"])
+    columns.allocate_results(8)
+    answers = [(Status.OK, 8), (Status.OK, 5), (Status.NOT_FOUND, 0), (Status.OK, 0)]
+    answers.append((Status.BUFFER_TOO_SMALL, 9))
+
+    for item, (status, size) in zip(items_of(columns), answers, strict=True):
+        ctypes.memmove(item.value, b"12345678", 8)
+        item.status, item.result_size = status, size
+
+    assert [b"12345678", b"12345", None, b"", None] == columns.values()
+    assert 9 == columns.largest()
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 2, 3], [1, -1], [1, "2"], "x", -1])
+def test_bad_rooms_are_refused(sizes: object) -> None:
+    columns = Columns([b"a", b"b"])
+
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        columns.allocate_results(sizes)  # type: ignore[arg-type]
