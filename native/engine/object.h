@@ -37,7 +37,8 @@ typedef struct kv_object {
     uint32_t key_size : 11; /* 1 ... KV_KEY_SIZE_MAX */
     uint32_t queue : 3;     /* which eviction queue it is on, 0 none */
     uint32_t frequency : 2; /* eviction policy */
-    uint32_t reserved : 16;
+    uint32_t epoch : 1;     /* not stored yet: parity of the one in which a flush waits for it */
+    uint32_t reserved : 15;
     uint8_t key[];
 } kv_object;
 

@@ -93,12 +93,23 @@ static kv_status status_of(int error)
     return error == ENOSPC ? KV_NO_SPACE : error == ENOMEM ? KV_UNAVAILABLE : KV_IO_ERROR;
 }
 
+/* Locked: a value that replaces one whose write a flush may wait for takes its place there: the older one, once
+ * superseded, never gets a record. */
+static uint8_t epoch_for(const kv_engine *engine, const kv_work *work)
+{
+    const kv_object *old =
+        kv_index_find(engine->index, work->hash, work->object->key, work->object->key_size);
+
+    return old && !old->stored ? old->epoch : (uint8_t)(engine->unwritten_epoch & 1);
+}
+
 /* Locked: make a staged value findable, and answer it, before the device holds it (durability memory). */
 void kv_set_link_unstored(kv_operation *operation, kv_work *work)
 {
     kv_engine *engine = operation->engine;
     uint32_t rank = (uint32_t)(work - operation->works);
     kv_status status = KV_UNAVAILABLE;
+    uint8_t epoch;
 
     if (!operation->late && (work->frame || work->size == 0))
         status = set_admit(operation, work);
@@ -110,6 +121,7 @@ void kv_set_link_unstored(kv_operation *operation, kv_work *work)
         work->outcome = status;
         return;
     }
+    epoch = epoch_for(engine, work);
     kv_update_link(engine, work->object, work->hash, rank);
     kv_object_hold(work->object);
     if (work->frame) {
@@ -119,7 +131,8 @@ void kv_set_link_unstored(kv_operation *operation, kv_work *work)
         kv_tier_attach(&engine->tier, work->frame, work->object, work->hash, rank, operation->batch);
     }
     work->linked = 1;
-    work->epoch = engine->unwritten_epoch & 1;
+    work->epoch = epoch;
+    work->object->epoch = epoch;
     engine->unwritten_counts[work->epoch]++;
     kv_set_answer(operation, work, KV_OK);
 }

@@ -240,6 +240,38 @@ static void memory_is_visible_at_once_and_durable_after_a_flush(void)
     world_destroy(state);
 }
 
+/* What a flush answered for was replaced before it was written: then the flush covers what replaced it. */
+static void a_flush_covers_what_replaced_its_values(void)
+{
+    kv_engine_options options = calls_options;
+    static uint8_t values[2][9000];
+    kv_item items[2];
+    kv_request requests[2];
+    kv_request flush = {.operation = KV_OP_FLUSH};
+    world_client *clients[2];
+    world_client *flusher = NULL;
+    world *state;
+
+    options.durability = KV_DURABILITY_MEMORY;
+    state = calls_create(&options);
+    for (uint32_t i = 0; i < 2; i++) {
+        model_value_fill(6 + i, 1, values[i], sizeof(values[i]));
+        items[i] = calls_item("k", values[i], sizeof(values[i]));
+        requests[i] = (kv_request){.items = &items[i], .count = 1, .operation = KV_OP_SET};
+        clients[i] = calls_begin(state, &requests[i]);
+        world_step(state, clients[i]);
+        assert(clients[i]->answered);
+        if (i == 0) {
+            flusher = calls_begin(state, &flush);
+            world_step(state, flusher);
+        }
+    }
+    calls_finish(state, flusher);
+    calls_reopen(state, CALLS_POWER);
+    assert(calls_holds(state, "k", 7, sizeof(values[1])));
+    world_destroy(state);
+}
+
 /* Answered before it is written: then replaced, or deleted, and only then written. */
 static void what_is_replaced_before_it_is_written_never_comes_back(void)
 {
@@ -398,6 +430,7 @@ int main(void)
     what_has_expired_is_absent();
     a_clock_set_back_breaks_nothing();
     memory_is_visible_at_once_and_durable_after_a_flush();
+    a_flush_covers_what_replaced_its_values();
     what_is_replaced_before_it_is_written_never_comes_back();
     an_abort_at_any_stage_leaves_the_store_whole();
     a_read_only_store_serves_and_writes_nothing();
