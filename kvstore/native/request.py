@@ -43,9 +43,9 @@ class Request:
     def __init__(self, operation: Operation, columns: Columns) -> None:
         """Point a kv_request at the columns, which the request owns from here on."""
         self.columns = columns
-        self._request = ffi.new(REQUEST)
-        self._request.items = ffi.cast(ITEMS, columns.address)
-        self._request.count = columns.count
+        self._request = request = ffi.new(REQUEST)
+        request.items = ffi.cast(ITEMS, columns.address)
+        request.count = columns.count
         self.operation = operation
 
     @classmethod

@@ -171,13 +171,23 @@ uint32_t kv_checksum(uint32_t seed, const void *data, size_t size)
 
 uint32_t kv_checksum_copy(uint32_t seed, void *target, const void *source, size_t size)
 {
-    return kv_checksum_copy_with(chosen(), seed, target, source, size, NULL);
+    seed = kv_checksum_copy_with(chosen(), seed, target, source, size, NULL);
+    kv_checksum_settle();
+    return seed;
 }
 
 uint32_t kv_checksum_copy_ahead(uint32_t seed, void *target, const void *source, size_t size,
                                 const void *next)
 {
     return kv_checksum_copy_with(chosen(), seed, target, source, size, next);
+}
+
+void kv_checksum_settle(void)
+{
+    const kv_checksum_code *code = chosen();
+
+    if (code->settle != NULL)
+        code->settle();
 }
 
 const char *kv_checksum_kind(void)

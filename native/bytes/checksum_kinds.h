@@ -23,17 +23,19 @@ typedef struct kv_checksum_code {
     uint32_t (*update)(uint32_t sum, const uint8_t *data, size_t size);
     /* Checksum and copy in one pass. Both are NULL where a copy is update and memcpy by turns. */
     uint32_t (*copy)(uint32_t sum, uint8_t *target, const uint8_t *source, size_t size);
-    /* As copy, with streaming stores that are ordered before it returns. `target` begins a line. Of
-     * `next`, unless it is NULL, `size` bytes are asked for meanwhile. */
+    /* As copy, with streaming stores, which are weakly ordered: whoever is told of the copy sees its
+     * bytes only after `settle`. `target` begins a line. Of `next`, unless it is NULL, `size` bytes
+     * are asked for meanwhile. */
     uint32_t (*stream)(uint32_t sum, uint8_t *target, const uint8_t *source, size_t size,
                        const uint8_t *next);
+    void (*settle)(void); /* NULL where stream is */
 } kv_checksum_code;
 
 /* The last one is portable and always available. */
 extern const kv_checksum_code *const kv_checksum_kinds[];
 extern const size_t kv_checksum_kinds_count;
 
-/* kv_checksum and kv_checksum_copy by a given implementation, which must be available. */
+/* kv_checksum and kv_checksum_copy_ahead by a given implementation, which must be available. */
 uint32_t kv_checksum_with(const kv_checksum_code *code, uint32_t seed, const void *data,
                           size_t size);
 uint32_t kv_checksum_copy_with(const kv_checksum_code *code, uint32_t seed, void *target,

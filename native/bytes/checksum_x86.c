@@ -314,10 +314,7 @@ TARGET_256 static uint32_t stream_copy_256(uint32_t sum, uint8_t *target, const 
                                            size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
-    sum = copy_steps_256(sum, target, source, size, look_ahead(source, size, next), stream_256);
-    /* Streaming stores are weakly ordered: whoever is told of the copy must see its bytes. */
-    _mm_sfence();
-    return sum;
+    return copy_steps_256(sum, target, source, size, look_ahead(source, size, next), stream_256);
 }
 
 /* 512-bit vectors: the same with twice the width. A lane of crc32 instructions beside these would
@@ -449,10 +446,12 @@ TARGET_512 static uint32_t stream_copy_512(uint32_t sum, uint8_t *target, const 
                                            size_t size, const uint8_t *next)
 {
     assert((uintptr_t)target % LINE_SIZE == 0);
-    sum = copy_steps_512(sum, target, source, size, look_ahead(source, size, next), stream_512);
-    /* Streaming stores are weakly ordered: whoever is told of the copy must see its bytes. */
+    return copy_steps_512(sum, target, source, size, look_ahead(source, size, next), stream_512);
+}
+
+static void settle_streams(void)
+{
     _mm_sfence();
-    return sum;
 }
 
 static bool available_sse42(void)
@@ -479,6 +478,7 @@ const kv_checksum_code kv_checksum_x86_512 = {
     .update = update_512,
     .copy = copy_512,
     .stream = stream_copy_512,
+    .settle = settle_streams,
 };
 
 const kv_checksum_code kv_checksum_x86_256 = {
@@ -487,6 +487,7 @@ const kv_checksum_code kv_checksum_x86_256 = {
     .update = update_256,
     .copy = copy_256,
     .stream = stream_copy_256,
+    .settle = settle_streams,
 };
 
 const kv_checksum_code kv_checksum_x86_sse42 = {

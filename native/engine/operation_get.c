@@ -417,6 +417,7 @@ bool kv_get_step(kv_operation *operation)
         if (work->staging)
             fill_small_frame(operation, work);
     }
+    kv_checksum_settle();
 
     pthread_mutex_lock(&engine->lock);
     while (!kv_list_empty(&works)) {
