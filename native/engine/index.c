@@ -164,16 +164,16 @@ void kv_index_prefetch(const kv_index *index, uint64_t hash)
     __builtin_prefetch(&entry->segment->slots[home_of(entry, fragment)]);
 }
 
-bool kv_index_prefetch_object(const kv_index *index, uint64_t hash)
+const kv_object *kv_index_prefetch_object(const kv_index *index, uint64_t hash)
 {
     uint64_t slot = *seek(index, fragment_of(hash));
     const char *object = object_of(index, slot);
 
     if (!kv_index_segment_matches(slot, fragment_of(hash)))
-        return false;
+        return NULL;
     __builtin_prefetch(object);
     __builtin_prefetch(object + KV_INDEX_LOADED_SIZE - 1);
-    return true;
+    return (const kv_object *)(const void *)object;
 }
 
 kv_object *kv_index_find(const kv_index *index, uint64_t hash, const void *key, size_t key_size)

@@ -24,8 +24,9 @@ uint64_t kv_index_hash(const kv_index *index, const void *key, size_t key_size);
  * (more at once outruns the processor's address translation): hash and kv_index_prefetch for each
  * key of the group, then kv_index_prefetch_object for each, then kv_index_find for each. */
 void kv_index_prefetch(const kv_index *index, uint64_t hash);
-/* Loads the object, too, where there may be one. False: no such key is linked. */
-bool kv_index_prefetch_object(const kv_index *index, uint64_t hash);
+/* Loads the object, too, and returns it: of this key or, rarely, of another one with a hash like it. NULL: no
+ * such key is linked. */
+const kv_object *kv_index_prefetch_object(const kv_index *index, uint64_t hash);
 
 /* The linked object of that key, or NULL. The full key is compared. */
 kv_object *kv_index_find(const kv_index *index, uint64_t hash, const void *key, size_t key_size);

@@ -148,19 +148,14 @@ static int get_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
 
 /* Ask for the frames of these keys, and then for their neighbours in the eviction queue, which a touch
  * changes too. */
-static void frames_ahead(kv_operation *operation, uint32_t i, uint32_t end)
+static void frames_ahead(const kv_tier *tier, const kv_object *const *objects, uint32_t object_count)
 {
-    kv_engine *engine = operation->engine;
     const kv_frame *frames[GET_PREFETCH_COUNT];
     uint32_t count = 0;
 
-    for (uint32_t k = i; k < end; k++) {
-        const kv_item *item = &operation->request->items[k];
-        const kv_object *object = kv_index_find(engine->index, operation->works[k].hash,
-                                                (const void *)item->key, item->key_size);
-
-        if (object && object->frame) {
-            frames[count] = kv_tier_at(&engine->tier, object->frame);
+    for (uint32_t k = 0; k < object_count; k++) {
+        if (objects[k] && objects[k]->frame) {
+            frames[count] = kv_tier_at(tier, objects[k]->frame);
             __builtin_prefetch(&frames[count]->self, 1);
             __builtin_prefetch(frames[count]->pieces);
             count++;
@@ -168,14 +163,15 @@ static void frames_ahead(kv_operation *operation, uint32_t i, uint32_t end)
     }
     for (uint32_t k = 0; k < count; k++) {
         if (frames[k]->queue_next)
-            __builtin_prefetch(&kv_tier_at(&engine->tier, frames[k]->queue_next)->queue_next, 1);
+            __builtin_prefetch(&kv_tier_at(tier, frames[k]->queue_next)->queue_next, 1);
         if (frames[k]->queue_previous)
-            __builtin_prefetch(&kv_tier_at(&engine->tier, frames[k]->queue_previous)->queue_next, 1);
+            __builtin_prefetch(&kv_tier_at(tier, frames[k]->queue_previous)->queue_next, 1);
     }
 }
 
 static void hash_ahead(kv_operation *operation, uint32_t i)
 {
+    const kv_object *objects[GET_PREFETCH_COUNT];
     uint32_t end = i + GET_PREFETCH_COUNT < operation->count ? i + GET_PREFETCH_COUNT : operation->count;
 
     for (uint32_t k = i; k < end; k++) {
@@ -186,8 +182,8 @@ static void hash_ahead(kv_operation *operation, uint32_t i)
         kv_index_prefetch(operation->engine->index, operation->works[k].hash);
     }
     for (uint32_t k = i; k < end; k++)
-        kv_index_prefetch_object(operation->engine->index, operation->works[k].hash);
-    frames_ahead(operation, i, end);
+        objects[k - i] = kv_index_prefetch_object(operation->engine->index, operation->works[k].hash);
+    frames_ahead(&operation->engine->tier, objects, end - i);
 }
 
 /* Locked: items that waited for a sequence begin anew. False: memory ran out. */

@@ -121,8 +121,9 @@ static void key_hash(const kv_operation *operation, uint32_t i, keys_window *win
 
 static void key_seek(const kv_operation *operation, uint32_t i, keys_window *window)
 {
-    window->possible[i % KEYS_WINDOW] = kv_index_prefetch_object(operation->engine->index,
-                                                                 window->hashes[i % KEYS_WINDOW]);
+    uint64_t hash = window->hashes[i % KEYS_WINDOW];
+
+    window->possible[i % KEYS_WINDOW] = kv_index_prefetch_object(operation->engine->index, hash) != NULL;
 }
 
 /* Locked. Each key is hashed, then sought, then looked up, some keys apart, so that what they load comes side by side. False: no room
