@@ -267,7 +267,7 @@ static void wait_for_device(kv_engine *engine)
 
 void kv_engine_close(kv_engine *engine, bool clean)
 {
-    assert(!clean || engine->statistics.in_flight == 0);
+    assert(!clean || engine->operation_count == 0);
     if (clean && !engine->read_only && !engine->offline)
         close_cleanly(engine);
     if (clean)

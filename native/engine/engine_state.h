@@ -223,6 +223,7 @@ struct kv_engine {
     int offline;            /* errno of the failure that took the target offline */
     bool read_only;
     uint64_t batch;         /* counts batches, for the eviction policies */
+    uint64_t operation_count; /* not answered yet; the engine's own, too */
     kv_caller_region *regions;
     uint32_t region_count;
     uint64_t direct_count;  /* values that the device moves from or to them now */

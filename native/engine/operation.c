@@ -22,6 +22,12 @@ static bool kind_moves_values(uint32_t kind)
     return kind == KV_OP_SET || kind == KV_OP_GET || (kind >= KV_OP_MOVE && kind <= KV_OP_RECEIVE);
 }
 
+/* Requests of the engine's upkeep, which no client waits for. */
+static bool is_own(uint32_t kind)
+{
+    return kind == KV_OP_MOVE || kind == KV_OP_READ_DEVICE;
+}
+
 static int request_check(const kv_request *request)
 {
     uint32_t kind = request->operation;
@@ -83,7 +89,8 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
     request->status = KV_OK;
     request->operation_state = operation;
     pthread_mutex_lock(&engine->lock);
-    engine->statistics.in_flight++;
+    engine->operation_count++;
+    engine->statistics.in_flight += !is_own(operation->kind);
     operation->coming = request_is_small_set(request);
     engine->sets_coming += operation->coming;
     operation->batch = ++engine->batch;
@@ -210,7 +217,8 @@ static bool operation_answer(kv_operation *operation)
     operation->answered = true;
     operation->request->operation_state = NULL;
     operation->request = NULL;
-    operation->engine->statistics.in_flight--;
+    operation->engine->operation_count--;
+    operation->engine->statistics.in_flight -= !is_own(operation->kind);
     return true;
 }
 
