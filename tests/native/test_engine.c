@@ -267,6 +267,9 @@ static void a_flush_covers_what_replaced_its_values(void)
         }
     }
     calls_finish(state, flusher);
+    for (uint32_t i = 0; i < 2; i++)
+        if (clients[i]->finished)
+            world_client_free(clients[i]);
     calls_reopen(state, CALLS_POWER);
     assert(calls_holds(state, "k", 7, sizeof(values[1])));
     world_destroy(state);
