@@ -295,15 +295,18 @@ int kv_client_open(const kv_client_options *options, kv_client **client, char *m
  * May be called again with a newer version while batches are in flight: they go on by what they began with, and their retries by this. */
 int kv_client_route(kv_client *client, uint64_t routing_version, const char *const *nodes, uint32_t node_count,
                     const uint32_t *slot_nodes, const uint32_t *slot_targets, uint32_t slot_count, char *message);
+/* Refuses new requests, waits for those in flight (at most timeout_ms, then cancels them). Frees the client; -ETIMEDOUT: it could not. */
 int kv_client_close(kv_client *client, uint64_t timeout_ms);
 /* As kv_store_abandon. */
 void kv_client_abandon(kv_client *client);
 
-/* As kv_store_run, kv_store_submit, kv_store_cancel. A batch is cut by target, its parts travel side by side, and every key gets its own status:
+/* As kv_store_run, kv_store_submit, kv_store_cancel; -ENOTCONN before the first kv_client_route. A batch is cut by target, its parts travel side by side, and every key gets its own status:
  * KV_UNAVAILABLE (no connection within the deadline, or an update whose outcome is unknown: KV_OUTCOME_UNKNOWN), KV_TIMEOUT, KV_CORRUPT (wrong checksum on arrival, after one retry). */
 int kv_client_run(kv_client *client, kv_request *request);
 int kv_client_submit(kv_client *client, kv_queue *queue, kv_request *request);
 void kv_client_cancel(kv_client *client, kv_request *request);
+/* Why the last connection failed, for people: "127.0.0.1:4711: the secret is wrong"; empty when none has. `message`: KV_MESSAGE_SIZE bytes. */
+void kv_client_explain(kv_client *client, char *message);
 
 typedef enum kv_control_kind {
     KV_CONTROL_ROUTING = 1,     /* -> what the node published */

@@ -28,6 +28,14 @@ WORDS_EXEMPT = {"tools/tidy.py"}
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 TESTED_ELSEWHERE = {
+    "native/client/call.c": "tests/native/test_client.c",
+    "native/client/connection.c": "tests/native/test_client_retry.c",
+    "native/client/connection_message.c": "tests/native/test_client_replies.c",
+    "native/client/connection_receive.c": "tests/native/test_client_replies.c",
+    "native/client/connection_send.c": "tests/native/test_client_updates.c",
+    "native/client/control.c": "tests/native/test_client.c",
+    "native/client/lane.c": "tests/native/test_client_cancel.c",
+    "native/client/pool.c": "tests/native/test_client.c",
     "native/drivers/driver_thread.c": "tests/native/test_device.c",
     "native/drivers/uring.c": "tests/native/test_device.c",
     "native/drivers/uring_memory.c": "tests/native/test_device.c",
@@ -60,7 +68,8 @@ TESTED_ELSEWHERE = {
 }
 """C files without a test of their name, each with the file that tests it.
 
-drivers/: the parts of a driver are tested through the device port, each driver by the same tests.
+client/: a client is tested as a whole, against nodes that misbehave. drivers/: the parts of a driver
+are tested through the device port, each driver by the same tests.
 embedded/: it is the API, and is tested as the API. engine/: an engine is tested as a whole, by what
 it promises. python/: it needs an interpreter.
 """

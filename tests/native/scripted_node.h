@@ -364,7 +364,9 @@ static inline bool scripted_hello(scripted_node *node, int socket)
     bool going = true;
 
     assert(hello && out);
+    pthread_mutex_lock(&node->mutex);
     kv_hello_begin_node(hello, &node->grant, secret, secret ? (uint32_t)strlen(node->secret) : 0, nonce);
+    pthread_mutex_unlock(&node->mutex);
     while (going && hello->state < KV_HELLO_DONE) {
         uint8_t *bytes = malloc(KV_HELLO_MESSAGE_SIZE_MAX);
         kv_message_head head;
@@ -423,9 +425,9 @@ static inline void *scripted_thread(void *argument)
         node->sockets[number] = socket;
         if (node->stopping)
             shutdown(socket, SHUT_RDWR);
+        atomic_store(&node->connections, number + 1);
         assert(pthread_create(&node->threads[number], NULL, scripted_connection_thread, connection) == 0);
         pthread_mutex_unlock(&node->mutex);
-        atomic_store(&node->connections, number + 1);
     }
 }
 

@@ -1,0 +1,420 @@
+/* A request of the caller while the client has it: cut into parts, retried, given up, finished.
+ *
+ *   opened ──start──► parts under way ──last part dropped──► finished
+ *                       │        ▲                              ▲
+ *                       ├─retry──┘                              │
+ *                       └─give_up: settled; parts leave as soon as nothing touches their memory
+ *
+ * Invariants: a started call has a part as long as it is not finished; after it is finished nothing
+ * of the client points to the caller's memory. */
+
+#include "client/client_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const kv_cut_limits limits_default_get = {
+    .count = KV_MESSAGE_COUNT_MAX,
+    .columns_size = KV_MESSAGE_COLUMNS_SIZE_MAX,
+    .values_size = KV_CLIENT_GET_PART_SIZE,
+};
+
+static const kv_cut_limits limits_default_set = {
+    .count = KV_MESSAGE_COUNT_MAX,
+    .columns_size = KV_MESSAGE_COLUMNS_SIZE_MAX,
+    .values_size = KV_CLIENT_SET_PART_SIZE,
+};
+
+/* What the parts of one cutting have in common. */
+typedef struct kv_placing {
+    kv_lane *lane;
+    kv_call *call;
+    uint32_t attempts;
+    uint64_t pause_ns;
+} kv_placing;
+
+kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request, uint64_t timeout_ms)
+{
+    uint32_t count = request ? request->count : 0;
+    kv_call *call = calloc(1, sizeof(*call) + count);
+
+    if (!call)
+        return NULL;
+    if (timeout_ms == 0)
+        timeout_ms = client->timeout_ms;
+    if (timeout_ms > KV_CLIENT_TIMEOUT_MS_MAX)
+        timeout_ms = KV_CLIENT_TIMEOUT_MS_MAX;
+    call->kind = kind;
+    call->client = client;
+    call->deadline_ns = kv_client_now_ns() + timeout_ms * KV_NS_PER_MS;
+    atomic_init(&call->cancelled, false);
+    kv_list_init(&call->link);
+    kv_list_init(&call->client_link);
+    kv_list_init(&call->parts);
+    if (request) {
+        kv_batch_init(&call->batch, request, call->marks);
+        call->tag = request->tag;
+    }
+    return call;
+}
+
+void kv_call_close(kv_call *call)
+{
+    assert(kv_list_empty(&call->parts) && kv_list_empty(&call->client_link));
+    if (call->routing)
+        kv_route_table_release(call->routing);
+    free(call);
+}
+
+static void call_finish(kv_call *call)
+{
+    assert(kv_list_empty(&call->parts));
+    if (call->kind == KV_CALL_BATCH)
+        kv_batch_conclude(&call->batch);
+    kv_list_remove(&call->link);
+    kv_timer_stop(call->lane->reactor, &call->timer);
+    kv_client_call_finished(call);
+}
+
+static void pause_ends(kv_timer *timer)
+{
+    kv_part *part = KV_CONTAINER(timer, kv_part, pause);
+    kv_lane *lane = part->connection->lane;
+
+    kv_connection_add(part->connection, part);
+    kv_lane_work(lane);
+}
+
+/* To its connection, now or after a pause. */
+static void part_queue(kv_part *part, uint64_t pause_ns)
+{
+    if (pause_ns == 0) {
+        kv_connection_add(part->connection, part);
+        return;
+    }
+    part->state = KV_PART_PAUSED;
+    part->pause.expire = pause_ends;
+    kv_timer_set(part->connection->lane->reactor, &part->pause, kv_client_now_ns() + pause_ns);
+}
+
+/* Give a part to the connection of its endpoint. -ENOMEM. */
+static int part_place(const kv_placing *placing, kv_part *part, uint32_t endpoint)
+{
+    kv_lane *lane = placing->lane;
+    kv_connection *connection = kv_lane_connection(lane, endpoint);
+
+    if (!connection) {
+        kv_part_close(part);
+        return -ENOMEM;
+    }
+    part->call = placing->call;
+    part->connection = connection;
+    part->attempts = placing->attempts;
+    kv_list_append(&placing->call->parts, &part->call_link);
+    kv_lane_count(&lane->counters.parts, 1);
+    part_queue(part, placing->pause_ns);
+    return 0;
+}
+
+static int part_emit(void *context, const kv_cut *cut)
+{
+    const kv_placing *placing = context;
+    const kv_place *place = &placing->call->routing->places[cut->place];
+    kv_part *part = kv_part_open(&placing->call->batch, cut, place->target);
+
+    return part ? part_place(placing, part, place->endpoint) : -ENOMEM;
+}
+
+static int start_batch(const kv_placing *placing)
+{
+    const kv_client *client = placing->lane->client;
+    const kv_request *request = placing->call->batch.request;
+    kv_cut_names names = {client->names.tenant, client->names.name_space};
+
+    return kv_batch_cut(&placing->call->batch, placing->call->routing, &names,
+                        request->operation == KV_OP_SET ? &limits_default_set : &limits_default_get,
+                        NULL, request->count, part_emit, (void *)(uintptr_t)placing);
+}
+
+static int start_flush(const kv_placing *placing)
+{
+    const kv_route_table *routing = placing->call->routing;
+    int error = 0;
+
+    for (uint32_t i = 0; i < routing->place_count && error == 0; i++) {
+        kv_part *part = kv_part_open_control(KV_CONTROL_FLUSH, routing->places[i].target, NULL, 0);
+
+        error = part ? part_place(placing, part, routing->places[i].endpoint) : -ENOMEM;
+    }
+    return error;
+}
+
+static int start_control(const kv_placing *placing)
+{
+    const kv_control *control = placing->call->control;
+    kv_part *part = kv_part_open_control(control->kind, control->target, control->body,
+                                         control->body_size);
+
+    return part ? part_place(placing, part, control->endpoint) : -ENOMEM;
+}
+
+static void deadline_passes(kv_timer *timer)
+{
+    kv_call *call = KV_CONTAINER(timer, kv_call, timer);
+    kv_lane *lane = call->lane;
+
+    kv_call_give_up(call, KV_TIMEOUT);
+    kv_lane_work(lane);
+}
+
+void kv_call_start(kv_lane *lane, kv_call *call)
+{
+    kv_placing placing = {.lane = lane, .call = call};
+    int error;
+
+    assert(call->lane == lane);
+    kv_list_append(&lane->calls, &call->link);
+    kv_lane_count(&lane->counters.batches, 1);
+    if (lane->background) {
+        call->timer.expire = deadline_passes;
+        kv_timer_set(lane->reactor, &call->timer, call->deadline_ns);
+    }
+    if (call->kind == KV_CALL_BATCH)
+        error = start_batch(&placing);
+    else if (call->kind == KV_CALL_FLUSH)
+        error = start_flush(&placing);
+    else
+        error = start_control(&placing);
+    if (error < 0)
+        kv_call_give_up(call, KV_UNAVAILABLE);
+    else if (kv_list_empty(&call->parts))
+        call_finish(call);
+}
+
+/* Take a part off its call and free it. */
+static void part_leave(kv_part *part)
+{
+    kv_list_remove(&part->call_link);
+    kv_part_close(part);
+}
+
+void kv_call_drop_part(kv_part *part)
+{
+    kv_call *call = part->call;
+
+    part_leave(part);
+    if (kv_list_empty(&call->parts))
+        call_finish(call);
+}
+
+static void refresh_routing(kv_call *call)
+{
+    kv_client *client = call->client;
+    kv_route_table *before = call->routing;
+
+    pthread_mutex_lock(&client->mutex);
+    if (before == client->routing)
+        before = NULL;
+    else
+        call->routing = kv_route_table_hold(client->routing);
+    pthread_mutex_unlock(&client->mutex);
+    if (before)
+        kv_route_table_release(before);
+}
+
+/* The limits that a node granted, where they are the tighter ones. */
+static kv_cut_limits limits_of(const kv_part *part)
+{
+    kv_cut_limits limits = part->operation == KV_OP_SET ? limits_default_set : limits_default_get;
+    const kv_hello_grant *grant = &part->connection->grant;
+
+    if (part->connection->welcomed) {
+        if (grant->count_max < limits.count)
+            limits.count = grant->count_max;
+        if (grant->columns_size_max < limits.columns_size)
+            limits.columns_size = grant->columns_size_max;
+        if (part->operation == KV_OP_SET && grant->values_size_max < limits.values_size)
+            limits.values_size = grant->values_size_max;
+    }
+    return limits;
+}
+
+void kv_call_retry(kv_part *part, uint64_t pause_ns)
+{
+    kv_call *call = part->call;
+    kv_lane *lane = part->connection->lane;
+    const kv_client *client = lane->client;
+    kv_cut_names names = {client->names.tenant, client->names.name_space};
+    kv_cut_limits limits = limits_of(part);
+    kv_placing placing = {lane, call, part->attempts + (pause_ns > 0), pause_ns};
+    int error;
+
+    assert(!call->given_up && part->sequence == 0);
+    kv_lane_count(&lane->counters.retries, 1);
+    if (part->operation == 0) {
+        part->touched = false;
+        part->attempts = placing.attempts;
+        part_queue(part, pause_ns);
+        return;
+    }
+    refresh_routing(call);
+    error = kv_batch_cut(&call->batch, call->routing, &names, &limits, part->indices, part->count,
+                         part_emit, &placing);
+    if (error < 0) {
+        part_leave(part);
+        kv_call_give_up(call, KV_UNAVAILABLE);
+        return;
+    }
+    kv_call_drop_part(part);
+}
+
+static int error_of(kv_status status)
+{
+    switch (status) {
+    case KV_OK:
+        return 0;
+    case KV_TIMEOUT:
+        return -ETIMEDOUT;
+    case KV_CANCELLED:
+        return -ECANCELED;
+    case KV_DENIED:
+        return -EACCES;
+    default:
+        return -ECONNREFUSED;
+    }
+}
+
+/* A flush, or a control request, has come to this unless it had failed before. */
+static void settle_control(kv_call *call, kv_status status)
+{
+    if (call->kind == KV_CALL_FLUSH) {
+        if (call->batch.request->status == KV_OK)
+            call->batch.request->status = (int32_t)status;
+        return;
+    }
+    call->control->result = error_of(status);
+    if (status == KV_TIMEOUT || status == KV_CANCELLED)
+        snprintf(call->control->message, KV_MESSAGE_SIZE, "%s: no answer in time",
+                 kv_addresses_name(call->client->addresses, call->control->endpoint));
+    else
+        kv_client_explain(call->client, call->control->message);
+}
+
+void kv_call_fail_part(kv_part *part, kv_status status)
+{
+    kv_call *call = part->call;
+
+    if (call->kind != KV_CALL_BATCH)
+        settle_control(call, status);
+    for (uint32_t i = 0; i < part->count; i++)
+        if (kv_batch_is_open(&call->batch, part->indices[i]))
+            kv_batch_settle(&call->batch, part->indices[i], status);
+    kv_call_drop_part(part);
+}
+
+void kv_call_control_reply(kv_part *part, int error, uint64_t size)
+{
+    kv_call *call = part->call;
+
+    part->pauses = error == EBUSY;
+    if (part->pauses)
+        return;
+    if (call->kind == KV_CALL_CONTROL) {
+        call->control->result = error != 0 ? -(int64_t)error : (int64_t)size;
+        if (error == 0 && size > call->control->reply_size)
+            call->control->result = -EMSGSIZE;
+        return;
+    }
+    if (error != 0)
+        settle_control(call, error == ETIMEDOUT ? KV_TIMEOUT : KV_UNAVAILABLE);
+}
+
+/* Items that could not even be asked for are told from those that were not answered. */
+static void settle_unsent(kv_call *call)
+{
+    for (kv_list *at = call->parts.next; at != &call->parts; at = at->next) {
+        kv_part *part = KV_CONTAINER(at, kv_part, call_link);
+
+        if (part->state != KV_PART_WAITING || part->connection->state == KV_CONNECTION_READY)
+            continue;
+        if (call->kind != KV_CALL_BATCH)
+            settle_control(call, KV_UNAVAILABLE);
+        for (uint32_t i = 0; i < part->count; i++)
+            if (kv_batch_is_open(&call->batch, part->indices[i]))
+                kv_batch_settle(&call->batch, part->indices[i], KV_UNAVAILABLE);
+    }
+}
+
+/* Whether a node has become so silent that its connection is not worth keeping. */
+static bool is_silent(const kv_connection *connection)
+{
+    return kv_client_now_ns() >
+           connection->silent_since_ns + (uint64_t)KV_CLIENT_SILENCE_MS * KV_NS_PER_MS;
+}
+
+/* True: the part has left its call. Otherwise it leaves when its connection is closed. */
+static bool part_give_up(kv_part *part, kv_status status)
+{
+    kv_connection *connection = part->connection;
+
+    if (part->state == KV_PART_PAUSED) {
+        kv_timer_stop(connection->lane->reactor, &part->pause);
+        part_leave(part);
+        return true;
+    }
+    if (part->state == KV_PART_WAITING) {
+        kv_list_remove(&part->link);
+        if (part->sequence != 0)
+            kv_sequences_give(&connection->sequences, part->channel);
+        part_leave(part);
+        return true;
+    }
+    if (connection->state == KV_CONNECTION_CLOSING)
+        return false;
+    if (kv_connection_uses(connection, part)) {
+        kv_connection_break(connection, -ECANCELED, "a request was given up in the middle of it");
+        return false;
+    }
+    if (status == KV_TIMEOUT && part->state == KV_PART_SENT && is_silent(connection)) {
+        kv_connection_break(connection, -ETIMEDOUT, "the node does not answer");
+        return false;
+    }
+    if (part->state == KV_PART_SENDING) {
+        kv_connection_remove(connection, part);
+        part_leave(part);
+        return true;
+    }
+    kv_list_remove(&part->call_link);
+    kv_connection_forget(connection, part);
+    return true;
+}
+
+void kv_call_give_up(kv_call *call, kv_status status)
+{
+    kv_list *at;
+
+    assert(status != KV_OK);
+    if (call->given_up)
+        return;
+    call->given_up = true;
+    call->batch.given_up = true;
+    if (status == KV_TIMEOUT) {
+        kv_lane_count(&call->lane->counters.timeouts, 1);
+        settle_unsent(call);
+    }
+    if (call->kind == KV_CALL_BATCH)
+        kv_batch_settle_all(&call->batch, status);
+    else if (call->kind == KV_CALL_FLUSH || call->control->result == 0)
+        settle_control(call, status);
+    for (at = call->parts.next; at != &call->parts;) {
+        kv_part *part = KV_CONTAINER(at, kv_part, call_link);
+
+        at = at->next;
+        part_give_up(part, status);
+    }
+    if (kv_list_empty(&call->parts))
+        call_finish(call);
+}
