@@ -23,7 +23,7 @@ typedef struct kv_endpoint {
     uint32_t count;
     bool numeric;
     bool resolving;
-    bool resolved;        /* since then somebody may have found it wrong */
+    bool resolved; /* since then somebody may have found it wrong */
     uint64_t resolved_ns;
 } kv_endpoint;
 
@@ -32,7 +32,7 @@ struct kv_addresses {
     kv_endpoint **endpoints;
     uint32_t count;
     uint32_t capacity;
-    uint32_t references;  /* the client's, and one for each thread */
+    uint32_t references; /* the client's, and one for each thread */
 };
 
 /* One name on its way. */

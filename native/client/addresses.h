@@ -1,4 +1,5 @@
-/* The nodes that a client has heard of, as "host:port", and the socket addresses behind those names.
+/* The nodes that a client has heard of, as "host:port", and the socket addresses behind those
+ * names.
  *
  * An endpoint keeps its number for the client's lifetime. Looking up a name can take seconds, so it
  * happens on a thread of its own, and who wants the answer asks again a little later; addresses in
@@ -21,8 +22,8 @@ uint32_t kv_addresses_count(kv_addresses *addresses);
 /* "host:port"; stays in place. */
 const char *kv_addresses_name(kv_addresses *addresses, uint32_t endpoint);
 /* An address to connect to, another one of the endpoint's with each attempt. -EINPROGRESS: the name
- * is being looked up. -EHOSTUNREACH: it is not known. Names are looked up anew with an attempt above
- * 0, though not too often. */
+ * is being looked up. -EHOSTUNREACH: it is not known. Names are looked up anew with an attempt
+ * above 0, though not too often. */
 int kv_addresses_find(kv_addresses *addresses, uint32_t endpoint, uint32_t attempt, uint64_t now_ns,
                       struct sockaddr_storage *address, socklen_t *size);
 

@@ -181,10 +181,11 @@ int kv_batch_cut(const kv_batch *batch, const kv_route_table *routing, const kv_
         const kv_item *item = &batch->request->items[index];
 
         if (kv_batch_is_open(batch, index))
-            order[open++] = (uint64_t)kv_route_table_find(routing, names->tenant, names->name_space,
-                                                      (const void *)(uintptr_t)item->key,
-                                                      item->key_size)
-                                << 32 | index;
+            order[open++] =
+                (uint64_t)kv_route_table_find(routing, names->tenant, names->name_space,
+                                              (const void *)(uintptr_t)item->key, item->key_size)
+                    << 32 |
+                index;
     }
     if (routing->place_count > 1)
         qsort(order, open, sizeof(*order), order_compare);

@@ -1,10 +1,10 @@
 /* One request of the caller: which of its items are still open, how it is cut into message-sized
  * parts, and what it has come to. Pure: no socket, clock or lock.
  *
- *   open == count ──kv_batch_settle, once for each item──► open == 0 ──kv_batch_conclude──► the caller's
+ *   open == count ──kv_batch_settle, once for each item──► open == 0 ──kv_batch_conclude──► done
  *
- * Invariants: an item is settled once; open counts the items that are not; what conclude says follows
- * from the statuses of the items alone. */
+ * Invariants: an item is settled once; open counts the items that are not; what conclude says
+ * follows from the statuses of the items alone. */
 #ifndef KV_BATCH_H
 #define KV_BATCH_H
 
@@ -20,7 +20,7 @@ typedef struct kv_batch {
     kv_request *request;
     uint8_t *marks; /* one for each item */
     uint32_t open;
-    bool given_up;  /* nothing is sent again */
+    bool given_up; /* nothing is sent again */
 } kv_batch;
 
 /* Items of one place that fit one message. */
@@ -29,8 +29,8 @@ typedef struct kv_cut {
     uint32_t count;
     uint32_t place;
     uint32_t keys_size;
-    uint64_t values_size;    /* to send */
-    uint64_t room;           /* for values that come back */
+    uint64_t values_size; /* to send */
+    uint64_t room;        /* for values that come back */
 } kv_cut;
 
 typedef struct kv_cut_limits {

@@ -36,7 +36,8 @@ typedef struct kv_placing {
     uint64_t pause_ns;
 } kv_placing;
 
-kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request, uint64_t timeout_ms)
+kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
+                      uint64_t timeout_ms)
 {
     uint32_t count = request ? request->count : 0;
     kv_call *call = calloc(1, sizeof(*call) + count);
@@ -155,8 +156,8 @@ static int start_flush(const kv_placing *placing)
 static int start_control(const kv_placing *placing)
 {
     const kv_control *control = placing->call->control;
-    kv_part *part = kv_part_open_control(control->kind, control->target, control->body,
-                                         control->body_size);
+    kv_part *part =
+        kv_part_open_control(control->kind, control->target, control->body, control->body_size);
 
     return part ? part_place(placing, part, control->endpoint) : -ENOMEM;
 }

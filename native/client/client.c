@@ -1,7 +1,7 @@
 /* The client as its callers see it: open, route, run, submit, cancel, close, abandon.
  *
- * A call is on client->calls from the moment it has begun to the moment it is finished, so that it can
- * be cancelled by its request and waited for by close. */
+ * A call is on client->calls from the moment it has begun to the moment it is finished, so that it
+ * can be cancelled by its request and waited for by close. */
 
 #include "client/client_state.h"
 
@@ -43,7 +43,8 @@ static bool name_legal(const char *name)
 
     if (size == 0 || size > KV_NAME_SIZE_MAX)
         return false;
-    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == size;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") ==
+           size;
 }
 
 static int refuse(char *message, const char *what)
@@ -74,7 +75,8 @@ static int options_check(const kv_client_options *options, char *message)
 /* Asynchronous batches and blocking callers share the connections that are allowed to a node. */
 static void lanes_divide(kv_client *client, const kv_client_options *options)
 {
-    uint32_t all = options->connections_max ? options->connections_max : KV_CLIENT_CONNECTIONS_DEFAULT;
+    uint32_t all =
+        options->connections_max ? options->connections_max : KV_CLIENT_CONNECTIONS_DEFAULT;
 
     client->lane_count_max = options->lanes ? options->lanes : KV_CLIENT_LANES_DEFAULT;
     if (client->lane_count_max > all / 2)
@@ -86,7 +88,8 @@ static void names_fill(kv_client *client, const kv_client_options *options)
 {
     kv_hello_names *names = &client->names;
 
-    snprintf(names->tenant, sizeof(names->tenant), "%s", options->tenant ? options->tenant : "default");
+    snprintf(names->tenant, sizeof(names->tenant), "%s",
+             options->tenant ? options->tenant : "default");
     snprintf(names->name_space, sizeof(names->name_space), "%s",
              options->name_space ? options->name_space : "default");
     names->token_size = options->token_size;
@@ -162,8 +165,8 @@ static int nodes_add(kv_client *client, const char *const *nodes, uint32_t node_
         int error = kv_addresses_add(client->addresses, nodes[i], &endpoints[i]);
 
         if (error < 0) {
-            snprintf(message, KV_MESSAGE_SIZE, "\"%.300s\" is no host:port, or there are too many nodes",
-                     nodes[i]);
+            snprintf(message, KV_MESSAGE_SIZE,
+                     "\"%.300s\" is no host:port, or there are too many nodes", nodes[i]);
             return error;
         }
     }
@@ -181,8 +184,8 @@ int kv_client_route(kv_client *client, uint64_t routing_version, const char *con
     if (endpoints)
         error = nodes_add(client, nodes, node_count, endpoints, message);
     if (error == 0) {
-        error = kv_route_table_open(routing_version, endpoints, node_count, slot_nodes, slot_targets,
-                                slot_count, &routing);
+        error = kv_route_table_open(routing_version, endpoints, node_count, slot_nodes,
+                                    slot_targets, slot_count, &routing);
         if (error == -EINVAL)
             refuse(message, "slots are a power of two up to 65536, each of one of the nodes");
     }
@@ -244,12 +247,14 @@ void kv_client_call_finished(kv_call *call)
 /* No lane was to be had: the call ends without having begun. */
 static void call_unstarted(kv_call *call, int error)
 {
-    kv_status status = error == -ETIMEDOUT ? KV_TIMEOUT
-                       : error == -ECANCELED ? KV_CANCELLED : KV_UNAVAILABLE;
+    kv_status status = error == -ETIMEDOUT   ? KV_TIMEOUT
+                       : error == -ECANCELED ? KV_CANCELLED
+                                             : KV_UNAVAILABLE;
 
     if (call->kind == KV_CALL_CONTROL) {
         call->control->result = error;
-        snprintf(call->control->message, KV_MESSAGE_SIZE, "no connection was free: %s", strerror(-error));
+        snprintf(call->control->message, KV_MESSAGE_SIZE, "no connection was free: %s",
+                 strerror(-error));
         return;
     }
     if (call->kind == KV_CALL_FLUSH) {

@@ -7,7 +7,7 @@
 #define KV_CLIENT_LANES_DEFAULT 2u
 #define KV_CLIENT_LANES_MAX 64u
 #define KV_CLIENT_CONNECTIONS_DEFAULT 64u
-#define KV_CLIENT_CONNECTIONS_MIN 2u      /* one for blocking calls, one for asynchronous batches */
+#define KV_CLIENT_CONNECTIONS_MIN 2u /* one for blocking calls, one for asynchronous batches */
 #define KV_CLIENT_CONNECTIONS_MAX 4096u
 #define KV_CLIENT_ENDPOINTS_MAX 16384u    /* node addresses that one client has ever heard of */
 #define KV_CLIENT_ADDRESSES_MAX 8u        /* that the name of a node stands for */
@@ -17,31 +17,44 @@
 #define KV_CLIENT_TIMEOUT_MS_DEFAULT 30000u
 #define KV_CLIENT_TIMEOUT_MS_MAX 86400000u
 #define KV_CLIENT_CONNECT_TIMEOUT_MS_DEFAULT 3000u
-#define KV_CLIENT_CLOSE_GRACE_MS 1000u    /* for cancelled batches, when closing */
-#define KV_CLIENT_IDLE_CHECK_MS 1000u     /* a connection unused for so long is looked at before an update is trusted to it */
-#define KV_CLIENT_SILENCE_MS 3000u        /* a node that says nothing for so long while a deadline passes is given up */
-#define KV_CLIENT_CANCEL_CHECK_MS 50u     /* how late a blocking call may notice that it was cancelled */
-#define KV_CLIENT_RESOLVE_PAUSE_MS 5u     /* between looks at a name on its way */
-#define KV_CLIENT_RESOLVE_AGE_MS 1000u    /* a name is not resolved again before */
+#define KV_CLIENT_CLOSE_GRACE_MS 1000u /* for cancelled batches, when closing */
+#define KV_CLIENT_IDLE_CHECK_MS                                                                    \
+    1000u /* a connection unused for so long is looked at before an update is trusted to it */
+#define KV_CLIENT_SILENCE_MS                                                                       \
+    3000u /* a node that says nothing for so long while a deadline passes is given up */
+#define KV_CLIENT_CANCEL_CHECK_MS                                                                  \
+    50u /* how late a blocking call may notice that it was cancelled */
+#define KV_CLIENT_RESOLVE_PAUSE_MS 5u  /* between looks at a name on its way */
+#define KV_CLIENT_RESOLVE_AGE_MS 1000u /* a name is not resolved again before */
 
-#define KV_CLIENT_IN_FLIGHT_MAX 64u       /* requests of one connection */
-#define KV_CLIENT_SEQUENCES_MAX 128u      /* update channels of one connection: those in flight, and those to be repeated */
-#define KV_CLIENT_SET_PART_SIZE (1u << 20)/* of values: so that checksums, socket and node overlap */
-#define KV_CLIENT_GET_PART_SIZE (8u << 20)/* of room: the node answers such a request piece by piece */
-#define KV_CLIENT_SEND_SIZE (256u << 10)  /* parts are put into one system call until it sends so much */
+#define KV_CLIENT_IN_FLIGHT_MAX 64u /* requests of one connection */
+#define KV_CLIENT_SEQUENCES_MAX                                                                    \
+    128u /* update channels of one connection: those in flight, and those to be repeated */
+#define KV_CLIENT_SET_PART_SIZE                                                                    \
+    (1u << 20) /* of values: so that checksums, socket and node overlap */
+#define KV_CLIENT_GET_PART_SIZE                                                                    \
+    (8u << 20) /* of room: the node answers such a request piece by piece */
+#define KV_CLIENT_SEND_SIZE                                                                        \
+    (256u << 10) /* parts are put into one system call until it sends so much */
 #define KV_CLIENT_BUFFER_SIZE (64u << 10) /* of a connection: what arrives beside values */
-#define KV_CLIENT_BUFFER_SIZE_MAX (KV_MESSAGE_HEAD_SIZE + KV_MESSAGE_COLUMNS_SIZE_MAX + KV_CLIENT_AHEAD_SIZE)
-#define KV_CLIENT_AHEAD_SIZE 4096u        /* received together with a value: heads and columns of what follows */
-#define KV_CLIENT_RECEIVE_SIZE (512u << 10)/* of values, in one system call: still in the cache when they are verified */
-#define KV_CLIENT_SCRATCH_SIZE (256u << 10)/* where values go that nobody waits for any more */
+#define KV_CLIENT_BUFFER_SIZE_MAX                                                                  \
+    (KV_MESSAGE_HEAD_SIZE + KV_MESSAGE_COLUMNS_SIZE_MAX + KV_CLIENT_AHEAD_SIZE)
+#define KV_CLIENT_AHEAD_SIZE                                                                       \
+    4096u /* received together with a value: heads and columns of what follows */
+#define KV_CLIENT_RECEIVE_SIZE                                                                     \
+    (512u << 10) /* of values, in one system call: still in the cache when they are verified */
+#define KV_CLIENT_SCRATCH_SIZE (256u << 10) /* where values go that nobody waits for any more */
 
-#define KV_CLIENT_BACKOFF_FIRST_MS 10u    /* between attempts to connect; the very first one is made at once */
+#define KV_CLIENT_BACKOFF_FIRST_MS                                                                 \
+    10u /* between attempts to connect; the very first one is made at once */
 #define KV_CLIENT_BACKOFF_MAX_MS 1000u
-#define KV_CLIENT_PAUSE_FIRST_MS 2u       /* before a request is sent again that a node was too busy for */
+#define KV_CLIENT_PAUSE_FIRST_MS                                                                   \
+    2u /* before a request is sent again that a node was too busy for */
 #define KV_CLIENT_PAUSE_MAX_MS 100u
-#define KV_CLIENT_REFUSALS_MAX 3u         /* in a row; then those who wait are told */
+#define KV_CLIENT_REFUSALS_MAX 3u /* in a row; then those who wait are told */
 
-_Static_assert(KV_CLIENT_SEQUENCES_MAX >= 2 * KV_CLIENT_IN_FLIGHT_MAX, "repeated updates do not keep all channels");
+_Static_assert(KV_CLIENT_SEQUENCES_MAX >= 2 * KV_CLIENT_IN_FLIGHT_MAX,
+               "repeated updates do not keep all channels");
 _Static_assert(KV_CLIENT_SET_PART_SIZE <= KV_MESSAGE_VALUES_SIZE_MAX, "a part is a message");
 _Static_assert(KV_CLIENT_GET_PART_SIZE <= KV_MESSAGE_VALUES_SIZE_MAX, "a part is a message");
 _Static_assert(KV_CLIENT_BUFFER_SIZE >= 2 * KV_CLIENT_AHEAD_SIZE, "there is room ahead");

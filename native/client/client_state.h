@@ -4,8 +4,8 @@
  *      └─────► calls ──► parts ──────────────────────────────────────────┘
  *
  * A lane and everything below it belong to one thread at a time: a background lane to its own, any
- * other to the caller that has checked it out. The client's mutex guards the lists of calls and lanes
- * and the routing info, and is never held during I/O. */
+ * other to the caller that has checked it out. The client's mutex guards the lists of calls and
+ * lanes and the routing info, and is never held during I/O. */
 #ifndef KV_CLIENT_STATE_H
 #define KV_CLIENT_STATE_H
 
@@ -26,7 +26,7 @@ typedef struct kv_lane kv_lane;
 
 typedef enum kv_call_kind {
     KV_CALL_BATCH = 1,
-    KV_CALL_FLUSH = 2,   /* a control request to every place */
+    KV_CALL_FLUSH = 2, /* a control request to every place */
     KV_CALL_CONTROL = 3
 } kv_call_kind;
 
@@ -39,29 +39,29 @@ typedef struct kv_control {
     const void *body;
     void *reply;
     uint64_t reply_size;
-    int64_t result;      /* bytes or a negative errno */
+    int64_t result; /* bytes or a negative errno */
     char *message;
 } kv_control;
 
 /* A request of the caller while the client has it. */
 typedef struct kv_call {
-    kv_batch batch;      /* of KV_CALL_CONTROL: none */
+    kv_batch batch; /* of KV_CALL_CONTROL: none */
     kv_call_kind kind;
     kv_control *control;
-    kv_list link;        /* the lane's */
+    kv_list link; /* the lane's */
     kv_list client_link;
     kv_list parts;
     kv_client *client;
-    kv_lane *lane;       /* client's mutex */
+    kv_lane *lane;           /* client's mutex */
     kv_route_table *routing; /* held */
-    kv_queue *queue;     /* asynchronous */
+    kv_queue *queue;         /* asynchronous */
     uint64_t tag;
     uint64_t deadline_ns;
     kv_mail mail;
     kv_timer timer;
     atomic_bool cancelled;
-    bool given_up;       /* it ends as soon as nothing touches the caller's memory any more */
-    bool finished;       /* the blocking caller may leave */
+    bool given_up; /* it ends as soon as nothing touches the caller's memory any more */
+    bool finished; /* the blocking caller may leave */
     uint8_t marks[];
 } kv_call;
 
@@ -80,25 +80,25 @@ typedef struct kv_receiving {
     uint32_t size;
     uint32_t begin;
     uint32_t filled;
-    uint32_t values_begin;   /* in_values: where the columns end, which stay in place */
-    bool out;                /* the reactor has the ranges */
+    uint32_t values_begin; /* in_values: where the columns end, which stay in place */
+    bool out;              /* the reactor has the ranges */
     bool head_known;
     bool in_values;
     kv_message_head head;
     kv_wire_reply reply;
-    kv_part *part;           /* in_values: whose reply it is */
-    uint32_t position;       /* of the item whose value comes, in the reply */
+    kv_part *part;     /* in_values: whose reply it is */
+    uint32_t position; /* of the item whose value comes, in the reply */
     kv_reply_item item;
-    uint32_t offset;         /* bytes of that value that came */
-    uint32_t checksum;       /* of those */
-    uint64_t values_left;    /* bytes of values still to come */
-    uint64_t direct_size;    /* of the ranges that are out: bytes before those that go to the buffer */
+    uint32_t offset;      /* bytes of that value that came */
+    uint32_t checksum;    /* of those */
+    uint64_t values_left; /* bytes of values still to come */
+    uint64_t direct_size; /* of the ranges that are out: bytes before those that go to the buffer */
     struct iovec ranges[KV_REACTOR_IOVEC_MAX];
 } kv_receiving;
 
 typedef struct kv_sending {
-    bool out;                /* the reactor has the ranges */
-    uint32_t block_size;     /* own bytes that go before the parts */
+    bool out;            /* the reactor has the ranges */
+    uint32_t block_size; /* own bytes that go before the parts */
     uint32_t block_sent;
     uint8_t block[KV_HELLO_MESSAGE_SIZE_MAX];
     struct iovec ranges[KV_REACTOR_IOVEC_MAX];
@@ -109,28 +109,28 @@ typedef struct kv_connection {
     kv_lane *lane;
     uint32_t endpoint;
     kv_connection_state state;
-    kv_list dirty;           /* lane->dirty: wants kv_connection_work */
+    kv_list dirty; /* lane->dirty: wants kv_connection_work */
     kv_socket socket;
     kv_timer timer;
-    uint64_t not_before_ns;  /* DOWN: of the next attempt */
+    uint64_t not_before_ns; /* DOWN: of the next attempt */
     uint64_t attempt_end_ns;
-    uint64_t silent_since_ns;/* READY: nothing came since, although something is in flight */
+    uint64_t silent_since_ns; /* READY: nothing came since, although something is in flight */
     uint64_t used_ns;
-    uint32_t attempts;       /* since the last reply */
-    uint32_t refusals;       /* in a row */
-    int error;               /* CLOSING: why */
-    bool welcomed;           /* ever */
+    uint32_t attempts; /* since the last reply */
+    uint32_t refusals; /* in a row */
+    int error;         /* CLOSING: why */
+    bool welcomed;     /* ever */
     kv_hello *hello;
     kv_hello_grant grant;
     uint8_t version;
     kv_list waiting;
     kv_list sending_parts;
     kv_part *in_flight[KV_CLIENT_IN_FLIGHT_MAX];
-    uint64_t cancels;        /* slots of requests that the node is to be told not to go on with */
+    uint64_t cancels; /* slots of requests that the node is to be told not to go on with */
     uint32_t in_flight_count;
-    uint32_t control_count;  /* control requests in flight: at most one, as nodes want it */
-    uint32_t large_count;    /* requests in flight whose replies do not fit the buffer */
-    uint64_t request;        /* number of the last one */
+    uint32_t control_count; /* control requests in flight: at most one, as nodes want it */
+    uint32_t large_count;   /* requests in flight whose replies do not fit the buffer */
+    uint64_t request;       /* number of the last one */
     kv_sequences sequences;
     kv_sending sending;
     kv_receiving receiving;
@@ -146,22 +146,22 @@ typedef struct kv_lane_counters {
 struct kv_lane {
     kv_client *client;
     kv_reactor *reactor;
-    kv_list link;            /* client->idle_lanes, client's mutex */
+    kv_list link; /* client->idle_lanes, client's mutex */
     kv_list calls;
     kv_list dirty;
     kv_connection **connections; /* by endpoint */
     uint32_t connection_capacity;
     uint32_t number;
-    uint32_t sockets;        /* open, or not told closed */
-    uint32_t load;           /* asynchronous calls; client's mutex */
+    uint32_t sockets; /* open, or not told closed */
+    uint32_t load;    /* asynchronous calls; client's mutex */
     uint8_t *scratch;
     uint64_t used_ns;
     kv_random random;
     kv_lane_counters counters;
     kv_mail cancel_mail;
-    bool cancel_posted;      /* client's mutex */
+    bool cancel_posted; /* client's mutex */
     bool background;
-    bool working;            /* kv_lane_work is on the stack */
+    bool working; /* kv_lane_work is on the stack */
     bool closing;
     pthread_t thread;
 };
@@ -173,7 +173,7 @@ struct kv_client {
     kv_hello_names names;
     uint8_t secret[KV_CLIENT_SECRET_SIZE_MAX];
     uint32_t secret_size;
-    uint32_t lane_count_max;     /* background */
+    uint32_t lane_count_max; /* background */
     uint32_t blocking_count_max;
     uint32_t reactor_driver;
     bool verify;
@@ -183,8 +183,8 @@ struct kv_client {
     kv_addresses *addresses;
     kv_route_table *routing;
     kv_list calls;
-    kv_list idle_lanes;          /* the one used last comes first */
-    kv_lane **lanes;             /* all; the background lanes and then the others, as they were made */
+    kv_list idle_lanes; /* the one used last comes first */
+    kv_lane **lanes;    /* all, as they were made */
     uint32_t lane_count;
     uint32_t background_count;
     uint32_t blocking_count;
@@ -195,7 +195,8 @@ struct kv_client {
 uint64_t kv_client_now_ns(void);
 
 /* call.c */
-kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request, uint64_t timeout_ms);
+kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
+                      uint64_t timeout_ms);
 void kv_call_close(kv_call *call);
 /* Cut into parts and hand them to connections. */
 void kv_call_start(kv_lane *lane, kv_call *call);
@@ -203,7 +204,8 @@ void kv_call_start(kv_lane *lane, kv_call *call);
 void kv_call_retry(kv_part *part, uint64_t pause_ns);
 /* What became of a part as a whole. */
 void kv_call_fail_part(kv_part *part, kv_status status);
-/* Deadline or cancellation: settle what is open, and finish once nothing touches the caller's memory. */
+/* Deadline or cancellation: settle what is open, and finish once nothing touches the caller's
+ * memory. */
 void kv_call_give_up(kv_call *call, kv_status status);
 /* Take a part off its call and free it; the last one finishes the call. */
 void kv_call_drop_part(kv_part *part);
@@ -220,7 +222,8 @@ void kv_connection_work(kv_connection *connection);
 void kv_connection_touch(kv_connection *connection);
 /* Give the socket up; parts come back when it is closed. `reason` may be NULL. */
 void kv_connection_break(kv_connection *connection, int error, const char *reason);
-/* Whether the reactor may still touch the caller's memory for this part: then breaking is what helps. */
+/* Whether the reactor may still touch the caller's memory for this part: then breaking is what
+ * helps. */
 bool kv_connection_uses(const kv_connection *connection, const kv_part *part);
 /* Nobody waits for a part any more that was sent: its replies are forgotten as they come. */
 void kv_connection_forget(kv_connection *connection, kv_part *part);
@@ -241,9 +244,10 @@ bool kv_connection_received(kv_connection *connection, int64_t result);
 /* connection_message.c */
 /* Head and columns of a message are complete, `bytes` being both; values may follow. */
 bool kv_connection_message(kv_connection *connection, const uint8_t *bytes);
-/* Where the next bytes of the current value belong (NULL: nowhere any more), and how many of them are
- * missing. */
-uint8_t *kv_connection_value_target(const kv_connection *connection, uint32_t position, uint32_t *size);
+/* Where the next bytes of the current value belong (NULL: nowhere any more), and how many of them
+ * are missing. */
+uint8_t *kv_connection_value_target(const kv_connection *connection, uint32_t position,
+                                    uint32_t *size);
 /* So many bytes of values are where they belong. */
 void kv_connection_value_arrived(kv_connection *connection, uint32_t size);
 /* The last reply of a part came and was taken: drop it, or try again. */
@@ -276,7 +280,8 @@ static inline void kv_lane_count(atomic_ullong *counter, unsigned long long valu
 }
 
 /* pool.c. With the client's mutex held. */
-/* A lane for a blocking caller, waiting for one until the call's deadline. -ETIMEDOUT, -ECANCELED, -ENOMEM ... */
+/* A lane for a blocking caller, waiting for one until the call's deadline. -ETIMEDOUT, -ECANCELED,
+ * -ENOMEM ... */
 int kv_pool_take(kv_client *client, kv_call *call, kv_lane **lane);
 void kv_pool_give(kv_client *client, kv_lane *lane);
 /* The background lane with the least to do, started if need be. */
@@ -284,7 +289,8 @@ int kv_pool_background(kv_client *client, kv_lane **lane);
 
 /* client.c: a call finished, on the lane's thread. */
 void kv_client_call_finished(kv_call *call);
-/* Run a call on the calling thread; it stays the caller's. 0, or it did not begin: -ESHUTDOWN, -ENOTCONN. */
+/* Run a call on the calling thread; it stays the caller's. 0, or it did not begin: -ESHUTDOWN,
+ * -ENOTCONN. */
 int kv_client_call_run(kv_client *client, kv_call *call);
 void kv_client_set_failure(kv_client *client, const char *node, const char *reason);
 

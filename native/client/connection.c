@@ -8,7 +8,8 @@
  *    └─────────────────────────────────── CLOSING ◄─────────────────────────────────────┘
  *
  * Invariants
- *  1. Parts are in flight in READY and CLOSING only; what CLOSING has in flight stays untouched until
+ *  1. Parts are in flight in READY and CLOSING only; what CLOSING has in flight stays untouched
+  * until
  *     the reactor says that the socket is closed, since until then memory may still be written.
  *  2. in_flight_count is the number of slots that are taken; a part in SENDING or SENT has one.
  *  3. A touched update keeps its channel until its outcome is known or nobody asks for it.
@@ -88,7 +89,8 @@ void kv_connection_break(kv_connection *connection, int error, const char *reaso
     if (connection->state == KV_CONNECTION_CLOSING)
         return;
     if (error != -ECANCELED)
-        kv_client_set_failure(lane->client, name_of(connection), reason ? reason : strerror(-error));
+        kv_client_set_failure(lane->client, name_of(connection),
+                              reason ? reason : strerror(-error));
     if (connection->state == KV_CONNECTION_READY)
         kv_lane_count(&lane->counters.connections, (unsigned long long)-1);
     else
@@ -137,8 +139,8 @@ void kv_connection_forget(kv_connection *connection, kv_part *part)
 /* A part whose socket is gone. */
 static void part_return(kv_connection *connection, kv_part *part)
 {
-    bool repeat = part->touched && !part->ended && !part->idempotent && part->call &&
-                  !part->call->given_up;
+    bool repeat =
+        part->touched && !part->ended && !part->idempotent && part->call && !part->call->given_up;
     uint64_t sequence = part->sequence;
 
     if (repeat)
@@ -185,8 +187,9 @@ static void attempt_failed(kv_connection *connection, int error)
 
     connection->not_before_ns = now_ns;
     if (connection->attempts > 0)
-        connection->not_before_ns += kv_backoff_ns(&lane->random, connection->attempts - 1,
-                                                   KV_CLIENT_BACKOFF_FIRST_MS, KV_CLIENT_BACKOFF_MAX_MS);
+        connection->not_before_ns +=
+            kv_backoff_ns(&lane->random, connection->attempts - 1, KV_CLIENT_BACKOFF_FIRST_MS,
+                          KV_CLIENT_BACKOFF_MAX_MS);
     if (connection->attempts < UINT32_MAX)
         connection->attempts++;
     if (error == 0)

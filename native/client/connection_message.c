@@ -177,9 +177,9 @@ void kv_connection_value_arrived(kv_connection *connection, uint32_t size)
     uint32_t rest;
 
     if (of_item && connection->lane->client->verify)
-        receiving->checksum = kv_checksum(
-            receiving->checksum,
-            kv_connection_value_target(connection, receiving->position, &rest), size);
+        receiving->checksum =
+            kv_checksum(receiving->checksum,
+                        kv_connection_value_target(connection, receiving->position, &rest), size);
     receiving->offset += size;
     receiving->values_left -= size;
     assert(receiving->offset <= receiving->item.size);
@@ -309,10 +309,10 @@ void kv_connection_end(kv_connection *connection, kv_part *part)
     else if (!part_is_open(part))
         kv_call_drop_part(part);
     else
-        kv_call_retry(part, part->pauses ? kv_backoff_ns(random, part->attempts,
-                                                         KV_CLIENT_PAUSE_FIRST_MS,
-                                                         KV_CLIENT_PAUSE_MAX_MS)
-                                         : 0);
+        kv_call_retry(part, part->pauses
+                                ? kv_backoff_ns(random, part->attempts, KV_CLIENT_PAUSE_FIRST_MS,
+                                                KV_CLIENT_PAUSE_MAX_MS)
+                                : 0);
 }
 
 bool kv_connection_message_end(kv_connection *connection)

@@ -4,7 +4,8 @@
  *   buffer:  │ taken │ head │ columns │ unread ... │ free ...                  │
  *                    ^begin (a head is awaited)    ^filled                     ^size
  *   in_values: head and columns stay where they are; values come from the unread bytes first, then
- *   from the socket: ranges = [rest of this value, next value, ..., ahead: free bytes of the buffer]
+ *   from the socket: ranges = [rest of this value, next value, ..., ahead: free bytes of the
+  * buffer]
  *
  * Invariants: in_values says that values_left > 0, and then nothing is unread while ranges are out;
  * the columns of the current reply do not move while its values come. */
@@ -212,8 +213,8 @@ static uint32_t value_ranges(kv_connection *connection)
     return count;
 }
 
-/* How much is worth taking into the buffer: all there is room for when replies are small, little when
- * values come that belong elsewhere. */
+/* How much is worth taking into the buffer: all there is room for when replies are small, little
+ * when values come that belong elsewhere. */
 static uint32_t ahead_size(const kv_connection *connection)
 {
     const kv_receiving *receiving = &connection->receiving;
@@ -244,8 +245,7 @@ static uint32_t ranges_build(kv_connection *connection)
     }
     ahead = ahead_size(connection);
     if (ahead > 0)
-        receiving->ranges[count++] =
-            (struct iovec){receiving->buffer + receiving->filled, ahead};
+        receiving->ranges[count++] = (struct iovec){receiving->buffer + receiving->filled, ahead};
     assert(count > 0);
     return count;
 }

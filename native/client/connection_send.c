@@ -21,9 +21,8 @@ static void block_fill(kv_connection *connection)
     while (connection->cancels != 0) {
         uint32_t slot = (uint32_t)__builtin_ctzll(connection->cancels);
         const kv_part *part = connection->in_flight[slot];
-        kv_message_head head = {.version = connection->version,
-                                .kind = KV_MESSAGE_CANCEL,
-                                .request = part->request};
+        kv_message_head head = {
+            .version = connection->version, .kind = KV_MESSAGE_CANCEL, .request = part->request};
 
         connection->cancels &= connection->cancels - 1;
         if (part->operation == 0)
@@ -33,7 +32,7 @@ static void block_fill(kv_connection *connection)
     }
 }
 
-_Static_assert(KV_CLIENT_IN_FLIGHT_MAX * KV_MESSAGE_HEAD_SIZE <= KV_HELLO_MESSAGE_SIZE_MAX,
+_Static_assert(KV_CLIENT_IN_FLIGHT_MAX *KV_MESSAGE_HEAD_SIZE <= KV_HELLO_MESSAGE_SIZE_MAX,
                "cancels of all requests in flight fit the block");
 
 static const kv_request *request_of(const kv_part *part)

@@ -1,5 +1,5 @@
-/* Control requests: one, to one target of one node, on the calling thread. It goes by a lane like any
- * batch; what differs is that a node which cannot be connected to is reported at once. */
+/* Control requests: one, to one target of one node, on the calling thread. It goes by a lane like
+ * any batch; what differs is that a node which cannot be connected to is reported at once. */
 
 #include "client/client_state.h"
 
@@ -11,8 +11,13 @@ int64_t kv_client_control(kv_client *client, const char *node, uint32_t target, 
                           const void *body, uint32_t body_size, void *reply, uint64_t reply_size,
                           uint64_t timeout_ms, char *message)
 {
-    kv_control control = {.target = target, .kind = kind, .body = body, .body_size = body_size,
-                          .reply = reply, .reply_size = reply_size, .message = message};
+    kv_control control = {.target = target,
+                          .kind = kind,
+                          .body = body,
+                          .body_size = body_size,
+                          .reply = reply,
+                          .reply_size = reply_size,
+                          .message = message};
     kv_call *call;
     int error;
 

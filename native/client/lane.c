@@ -1,10 +1,10 @@
 /* A lane: a reactor and one connection to each node, turned by one thread at a time. A background
- * lane has a thread of its own and gets calls by mail; any other is turned by the blocking caller that
- * has checked it out, until its call is finished.
+ * lane has a thread of its own and gets calls by mail; any other is turned by the blocking caller
+ * that has checked it out, until its call is finished.
  *
- * Callbacks of the reactor change state and mark connections as dirty; kv_lane_work, at the bottom of
- * each of them, lets those do what they can. So nothing that sends or receives is ever on the stack
- * twice. */
+ * Callbacks of the reactor change state and mark connections as dirty; kv_lane_work, at the bottom
+ * of each of them, lets those do what they can. So nothing that sends or receives is ever on the
+ * stack twice. */
 
 #include "client/client_state.h"
 

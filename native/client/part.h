@@ -19,41 +19,41 @@ typedef enum kv_part_state {
     KV_PART_WAITING = 1, /* on its connection's list */
     KV_PART_SENDING = 2, /* on its connection's list */
     KV_PART_SENT = 3,
-    KV_PART_PAUSED = 4   /* its timer is set */
+    KV_PART_PAUSED = 4 /* its timer is set */
 } kv_part_state;
 
 typedef struct kv_part {
-    kv_list link;              /* the connection's */
+    kv_list link; /* the connection's */
     kv_list call_link;
-    struct kv_call *call;      /* NULL: it was given up; replies are taken and forgotten */
+    struct kv_call *call; /* NULL: it was given up; replies are taken and forgotten */
     struct kv_connection *connection;
     kv_timer pause;
     kv_part_state state;
-    uint32_t operation;        /* kv_operation_kind; 0: a control request */
+    uint32_t operation; /* kv_operation_kind; 0: a control request */
     uint32_t target;
     uint32_t count;
-    uint32_t control;          /* kv_control_kind */
-    uint32_t attempts;         /* that came back busy */
-    uint32_t slot;             /* SENDING, SENT: among the connection's requests in flight */
+    uint32_t control;  /* kv_control_kind */
+    uint32_t attempts; /* that came back busy */
+    uint32_t slot;     /* SENDING, SENT: among the connection's requests in flight */
     uint32_t channel;
-    uint64_t sequence;         /* updates that hold a channel; 0: none */
-    uint64_t run;              /* of the node that was given the update */
-    uint64_t values_size;      /* to send */
-    uint64_t room;             /* for values that come back */
-    uint64_t sent_size;        /* of message and values */
+    uint64_t sequence;    /* updates that hold a channel; 0: none */
+    uint64_t run;         /* of the node that was given the update */
+    uint64_t values_size; /* to send */
+    uint64_t room;        /* for values that come back */
+    uint64_t sent_size;   /* of message and values */
     uint64_t sent_ns;
-    uint64_t request;          /* id */
-    uint32_t value_position;   /* where sending goes on: item, and byte of its value */
+    uint64_t request;        /* id */
+    uint32_t value_position; /* where sending goes on: item, and byte of its value */
     uint32_t value_offset;
-    uint32_t answered_count;   /* items that replies to this attempt carried */
-    uint32_t message_size;     /* head and columns */
+    uint32_t answered_count; /* items that replies to this attempt carried */
+    uint32_t message_size;   /* head and columns */
     bool touched;
-    bool ended;                /* its last reply came, while it was still being sent */
-    bool pauses;               /* some item is to be asked for again, but not at once */
-    bool idempotent;           /* may be sent again without a channel */
-    bool summed;               /* checksums are computed */
-    uint32_t *indices;         /* of the request's items */
-    uint32_t *checksums;       /* SET */
+    bool ended;          /* its last reply came, while it was still being sent */
+    bool pauses;         /* some item is to be asked for again, but not at once */
+    bool idempotent;     /* may be sent again without a channel */
+    bool summed;         /* checksums are computed */
+    uint32_t *indices;   /* of the request's items */
+    uint32_t *checksums; /* SET */
     uint8_t *answered;
     uint8_t *message;
 } kv_part;

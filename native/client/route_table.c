@@ -40,8 +40,8 @@ static void places_unite(kv_route_table *routing)
 }
 
 int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t node_count,
-                    const uint32_t *slot_nodes, const uint32_t *slot_targets, uint32_t slot_count,
-                    kv_route_table **result)
+                        const uint32_t *slot_nodes, const uint32_t *slot_targets,
+                        uint32_t slot_count, kv_route_table **result)
 {
     kv_route_table *routing;
 
@@ -59,8 +59,8 @@ int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t no
     places_unite(routing);
     for (uint32_t i = 0; i < slot_count; i++) {
         kv_place place = {endpoints[slot_nodes[i]], slot_targets[i]};
-        const kv_place *found = bsearch(&place, routing->places, routing->place_count,
-                                        sizeof(kv_place), place_compare);
+        const kv_place *found =
+            bsearch(&place, routing->places, routing->place_count, sizeof(kv_place), place_compare);
 
         assert(found);
         routing->slots[i] = (uint32_t)(found - routing->places);
@@ -83,8 +83,8 @@ void kv_route_table_release(kv_route_table *routing)
         free(routing);
 }
 
-uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant, const char *name_space,
-                         const void *key, uint32_t key_size)
+uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant,
+                             const char *name_space, const void *key, uint32_t key_size)
 {
     if (routing->place_count == 1)
         return 0;

@@ -9,9 +9,9 @@
 
 typedef struct kv_sequences {
     uint64_t last[KV_CLIENT_SEQUENCES_MAX]; /* sequence that was last taken; 0: none */
-    uint8_t free[KV_CLIENT_SEQUENCES_MAX];  /* a stack: few channels stay in use, and those are warm at the node */
+    uint8_t free[KV_CLIENT_SEQUENCES_MAX];  /* a stack: few channels are used, and those are warm */
     uint32_t free_count;
-    uint32_t first_channel;                 /* of this lane: lanes share the client's id */
+    uint32_t first_channel; /* of this lane: lanes share the client's id */
 } kv_sequences;
 
 void kv_sequences_init(kv_sequences *sequences, uint32_t lane);

@@ -45,8 +45,8 @@ static inline void client_batch_open(client_batch *batch, uint32_t operation, co
                                     .value_size = size,
                                     .status = -1};
     }
-    batch->request = (kv_request){.items = batch->items, .count = count, .operation = operation,
-                                  .timeout_ms = 20000};
+    batch->request = (kv_request){
+        .items = batch->items, .count = count, .operation = operation, .timeout_ms = 20000};
 }
 
 static inline void client_batch_close(client_batch *batch)
@@ -107,7 +107,8 @@ static inline void client_route(kv_client *client, const char *const *nodes, uin
         slot_nodes[i] = i % node_count;
         slot_targets[i] = i;
     }
-    assert(kv_client_route(client, 1, nodes, node_count, slot_nodes, slot_targets, slot_count, message) == 0);
+    assert(kv_client_route(client, 1, nodes, node_count, slot_nodes, slot_targets, slot_count,
+                           message) == 0);
 }
 
 static inline kv_client *client_open(const char *node)

@@ -13,7 +13,7 @@ static struct {
     kv_client *client;
     kv_request *request;
     const char *other_node;
-    size_t cut;        /* bytes */
+    size_t cut; /* bytes */
     uint32_t damage;
 } script;
 

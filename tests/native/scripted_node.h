@@ -1,5 +1,6 @@
 /* A storage node for tests of the client: blocking sockets, one thread for each connection, and a
- * function that decides what each connection gets to hear. Without one it is a small honest store. */
+ * function that decides what each connection gets to hear. Without one it is a small honest store.
+  * */
 #ifndef SCRIPTED_NODE_H
 #define SCRIPTED_NODE_H
 
@@ -33,7 +34,8 @@ typedef struct scripted_object {
 
 typedef struct scripted_node scripted_node;
 
-/* Serves connection number `connection` (from 0) after its hello; returns when it is to be closed. */
+/* Serves connection number `connection` (from 0) after its hello; returns when it is to be closed.
+ * */
 typedef void scripted_serve(scripted_node *node, int socket, uint32_t connection);
 
 struct scripted_node {
@@ -47,10 +49,10 @@ struct scripted_node {
     int sockets[SCRIPTED_CONNECTIONS_MAX];
     pthread_t threads[SCRIPTED_CONNECTIONS_MAX];
     atomic_uint connections;
-    atomic_uint requests;  /* that were taken */
-    atomic_uint applied;   /* updates of the honest store */
+    atomic_uint requests; /* that were taken */
+    atomic_uint applied;  /* updates of the honest store */
     atomic_uint cancels;
-    uint64_t state;        /* the script's, under its mutex */
+    uint64_t state; /* the script's, under its mutex */
     scripted_object objects[SCRIPTED_OBJECTS_MAX];
     uint32_t object_count;
     bool stopping;
@@ -59,7 +61,7 @@ struct scripted_node {
 /* A message as it came. */
 typedef struct scripted_message {
     kv_message_head head;
-    uint8_t *bytes;   /* head and columns */
+    uint8_t *bytes; /* head and columns */
     uint8_t *columns;
     uint8_t *values;
     kv_wire_request request;
@@ -153,7 +155,8 @@ static inline uint8_t *scripted_reply(const scripted_message *message, bool last
                                       const kv_reply_item *items, uint32_t count,
                                       const void *values, uint32_t values_size, size_t *size)
 {
-    kv_wire_reply reply = {.operation = message->request.operation, .status = status, .count = count};
+    kv_wire_reply reply = {
+        .operation = message->request.operation, .status = status, .count = count};
     kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
                             .kind = KV_MESSAGE_REPLY,
                             .flags = last ? KV_REPLY_LAST : 0,
@@ -178,7 +181,8 @@ static inline bool scripted_answer(int socket, const scripted_message *message, 
                                    const void *values, uint32_t values_size)
 {
     size_t size;
-    uint8_t *bytes = scripted_reply(message, last, status, items, count, values, values_size, &size);
+    uint8_t *bytes =
+        scripted_reply(message, last, status, items, count, values, values_size, &size);
     bool sent = scripted_write(socket, bytes, size);
 
     free(bytes);
@@ -271,8 +275,8 @@ static inline kv_reply_item *scripted_execute(scripted_node *node, const scripte
         atomic_fetch_add(&node->applied, 1);
     for (uint32_t i = 0; i < request->count; i++) {
         uint32_t key_size = kv_endian_load_u16(request->key_sizes + (size_t)i * 2);
-        uint32_t size = request->value_sizes
-                            ? kv_endian_load_u32(request->value_sizes + (size_t)i * 4) : 0;
+        uint32_t size =
+            request->value_sizes ? kv_endian_load_u32(request->value_sizes + (size_t)i * 4) : 0;
 
         items[i].index = i;
         if (request->operation == KV_OP_SET) {
@@ -297,7 +301,8 @@ static inline kv_reply_item *scripted_execute(scripted_node *node, const scripte
 static inline bool scripted_control(int socket, const scripted_message *message)
 {
     static const char text[] = "reactor=scripted";
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX, .kind = KV_MESSAGE_CONTROL_REPLY,
+    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+                            .kind = KV_MESSAGE_CONTROL_REPLY,
                             .request = message->head.request};
     uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
 
@@ -310,7 +315,8 @@ static inline bool scripted_control(int socket, const scripted_message *message)
            scripted_write(socket, text, head.values_size);
 }
 
-static inline bool scripted_serve_one(scripted_node *node, int socket, const scripted_message *message)
+static inline bool scripted_serve_one(scripted_node *node, int socket,
+                                      const scripted_message *message)
 {
     uint8_t *values;
     size_t values_size;
@@ -323,8 +329,10 @@ static inline bool scripted_serve_one(scripted_node *node, int socket, const scr
     items = scripted_execute(node, message, &values, &values_size, &matched);
     if (message->request.operation == KV_OP_MATCH_PREFIX) {
         kv_wire_reply reply = {.operation = KV_OP_MATCH_PREFIX, .matched = matched};
-        kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX, .kind = KV_MESSAGE_REPLY,
-                                .flags = KV_REPLY_LAST, .request = message->head.request};
+        kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+                                .kind = KV_MESSAGE_REPLY,
+                                .flags = KV_REPLY_LAST,
+                                .request = message->head.request};
         uint8_t bytes[KV_MESSAGE_HEAD_SIZE + 64];
 
         head.columns_size = kv_reply_encode(&reply, NULL, bytes + KV_MESSAGE_HEAD_SIZE);
@@ -365,7 +373,8 @@ static inline bool scripted_hello(scripted_node *node, int socket)
 
     assert(hello && out);
     pthread_mutex_lock(&node->mutex);
-    kv_hello_begin_node(hello, &node->grant, secret, secret ? (uint32_t)strlen(node->secret) : 0, nonce);
+    kv_hello_begin_node(hello, &node->grant, secret, secret ? (uint32_t)strlen(node->secret) : 0,
+                        nonce);
     pthread_mutex_unlock(&node->mutex);
     while (going && hello->state < KV_HELLO_DONE) {
         uint8_t *bytes = malloc(KV_HELLO_MESSAGE_SIZE_MAX);
@@ -426,7 +435,8 @@ static inline void *scripted_thread(void *argument)
         if (node->stopping)
             shutdown(socket, SHUT_RDWR);
         atomic_store(&node->connections, number + 1);
-        assert(pthread_create(&node->threads[number], NULL, scripted_connection_thread, connection) == 0);
+        assert(pthread_create(&node->threads[number], NULL, scripted_connection_thread,
+                              connection) == 0);
         pthread_mutex_unlock(&node->mutex);
     }
 }
@@ -440,10 +450,13 @@ static inline scripted_node *scripted_open(scripted_serve *serve)
     assert(node);
     node->serve = serve ? serve : scripted_serve_store;
     node->grant = (kv_hello_grant){.rights = KV_RIGHT_READ | KV_RIGHT_WRITE | KV_RIGHT_ADMINISTER,
-                                   .requests_max = 16, .count_max = KV_MESSAGE_COUNT_MAX,
+                                   .requests_max = 16,
+                                   .count_max = KV_MESSAGE_COUNT_MAX,
                                    .columns_size_max = KV_MESSAGE_COLUMNS_SIZE_MAX,
                                    .values_size_max = KV_MESSAGE_VALUES_SIZE_MAX,
-                                   .stall_timeout_ms = 10000, .node = 1, .run = 11};
+                                   .stall_timeout_ms = 10000,
+                                   .node = 1,
+                                   .run = 11};
     pthread_mutex_init(&node->mutex, NULL);
     node->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert(node->listener >= 0);

@@ -1,4 +1,5 @@
-/* Endpoints and their addresses: numbered once, digits known at once, names looked up on the side. */
+/* Endpoints and their addresses: numbered once, digits known at once, names looked up on the side.
+ * */
 
 #include "client/addresses.h"
 
@@ -23,8 +24,11 @@ static void an_endpoint_keeps_its_number(void)
 
 static void what_is_no_host_and_port_is_refused(void)
 {
-    static const char *const names[] = {"", ":", "host", ":80", "host:", "host:0", "host:65536", "host:8x",
-                                        "host:-1", "host:0000000080"};
+    static const char *const names[] = {"",           ":",
+                                        "host",       ":80",
+                                        "host:",      "host:0",
+                                        "host:65536", "host:8x",
+                                        "host:-1",    "host:0000000080"};
     kv_addresses *addresses;
     uint32_t endpoint;
 
@@ -47,7 +51,8 @@ static void digits_are_known_at_once(void)
     assert(kv_addresses_find(addresses, four, 3, 0, &address, &size) == 0);
     assert(((struct sockaddr_in *)&address)->sin_port == htons(4711));
     assert(kv_addresses_find(addresses, six, 0, 0, &address, &size) == 0);
-    assert(address.ss_family == AF_INET6 && ((struct sockaddr_in6 *)&address)->sin6_port == htons(4712));
+    assert(address.ss_family == AF_INET6 &&
+           ((struct sockaddr_in6 *)&address)->sin6_port == htons(4712));
     kv_addresses_close(addresses);
 }
 

@@ -35,7 +35,8 @@ static int note(void *context, const kv_cut *cut)
 
         assert(i == 0 || cut->indices[i] > cut->indices[i - 1]);
         assert(kv_route_table_find(all->table, names.tenant, names.name_space,
-                                   (const void *)(uintptr_t)item->key, item->key_size) == cut->place);
+                                   (const void *)(uintptr_t)item->key,
+                                   item->key_size) == cut->place);
         all->seen[cut->indices[i]]++;
         keys_size += item->key_size;
         size += item->value_size;
@@ -45,8 +46,8 @@ static int note(void *context, const kv_cut *cut)
     assert(cut->room == (request->operation == KV_OP_GET ? size : 0));
     assert(cut->count == 1 || size <= all->limits.values_size ||
            !kv_batch_moves_values(request->operation));
-    assert(cut->count == 1 ||
-           kv_request_columns_size(request->operation, cut->count, keys_size) <= all->limits.columns_size);
+    assert(cut->count == 1 || kv_request_columns_size(request->operation, cut->count, keys_size) <=
+                                  all->limits.columns_size);
     return all->result;
 }
 
@@ -78,12 +79,14 @@ static void every_open_item_is_in_one_cut(void)
         kv_batch batch;
 
         assert(marks && all);
-        client_batch_open(&calls, operations[round % 3], "b", count, (uint32_t)kv_random_below(&random, 300));
+        client_batch_open(&calls, operations[round % 3], "b", count,
+                          (uint32_t)kv_random_below(&random, 300));
         kv_batch_init(&batch, &calls.request, marks);
         for (uint32_t i = 0; i < count; i++)
             if (kv_random_one_in(&random, 3))
                 kv_batch_settle(&batch, i, KV_NOT_FOUND);
-        *all = (emitted){.batch = &batch, .table = table,
+        *all = (emitted){.batch = &batch,
+                         .table = table,
                          .limits = {1 + (uint32_t)kv_random_below(&random, 200),
                                     1200 + (uint32_t)kv_random_below(&random, 20000),
                                     1 + (uint32_t)kv_random_below(&random, 9000)}};
@@ -117,7 +120,8 @@ static void a_cutting_ends_with_the_first_failure(void)
 }
 
 /* Statuses, and what they come to. */
-static kv_request conclude(uint32_t operation, const kv_status *statuses, uint32_t count, int32_t *items)
+static kv_request conclude(uint32_t operation, const kv_status *statuses, uint32_t count,
+                           int32_t *items)
 {
     uint8_t marks[8] = {0};
     client_batch calls;

@@ -68,8 +68,9 @@ static void malformed_requests_are_refused(void)
     kv_item item = {.key = 0, .key_size = 1};
 
     assert(kv_client_run(client, &(kv_request){.operation = 99}) == -EINVAL);
-    assert(kv_client_run(client, &(kv_request){.operation = KV_OP_GET, .items = &item, .count = 1}) ==
-           -EINVAL);
+    assert(
+        kv_client_run(client, &(kv_request){.operation = KV_OP_GET, .items = &item, .count = 1}) ==
+        -EINVAL);
     assert(kv_client_run(client, &(kv_request){.operation = KV_OP_FLUSH}) == -ENOTCONN);
     assert(kv_client_close(client, 0) == 0);
 }
@@ -150,8 +151,14 @@ static void values_beyond_a_limit_are_too_large(void)
     kv_client *client = client_open(node->name);
     uint8_t value[6000] = {1};
     kv_item items[2] = {
-        {.key = (uintptr_t) "k", .key_size = 1, .value = (uintptr_t)value, .value_size = sizeof(value)},
-        {.key = (uintptr_t) "l", .key_size = 1, .value = (uintptr_t)value, .value_size = KV_VALUE_SIZE_LIMIT + 1},
+        {.key = (uintptr_t)"k",
+         .key_size = 1,
+         .value = (uintptr_t)value,
+         .value_size = sizeof(value)},
+        {.key = (uintptr_t)"l",
+         .key_size = 1,
+         .value = (uintptr_t)value,
+         .value_size = KV_VALUE_SIZE_LIMIT + 1},
     };
     kv_request request = {.items = items, .count = 2, .operation = KV_OP_SET};
 
@@ -275,17 +282,17 @@ static void controls_reach_a_node(void)
     char reply[64] = "", message[KV_MESSAGE_SIZE];
 
     scripted_start(node);
-    assert(kv_client_control(client, node->name, 0, KV_CONTROL_DESCRIBE, NULL, 0, reply, sizeof(reply), 5000,
-                             message) == 16);
+    assert(kv_client_control(client, node->name, 0, KV_CONTROL_DESCRIBE, NULL, 0, reply,
+                             sizeof(reply), 5000, message) == 16);
     assert(strcmp(reply, "reactor=scripted") == 0);
-    assert(kv_client_control(client, node->name, 0, KV_CONTROL_DESCRIBE, NULL, 0, reply, 3, 5000, message) ==
-           -EMSGSIZE);
-    assert(kv_client_control(client, node->name, 0, KV_CONTROL_SLABS, "x", 1, reply, sizeof(reply), 5000,
-                             message) == -EACCES);
-    assert(kv_client_control(client, "nonsense", 0, KV_CONTROL_FLUSH, NULL, 0, NULL, 0, 5000, message) ==
-           -EINVAL);
-    assert(kv_client_control(client, "127.0.0.1:1", 0, KV_CONTROL_FLUSH, NULL, 0, NULL, 0, 5000, message) ==
-           -ECONNREFUSED);
+    assert(kv_client_control(client, node->name, 0, KV_CONTROL_DESCRIBE, NULL, 0, reply, 3, 5000,
+                             message) == -EMSGSIZE);
+    assert(kv_client_control(client, node->name, 0, KV_CONTROL_SLABS, "x", 1, reply, sizeof(reply),
+                             5000, message) == -EACCES);
+    assert(kv_client_control(client, "nonsense", 0, KV_CONTROL_FLUSH, NULL, 0, NULL, 0, 5000,
+                             message) == -EINVAL);
+    assert(kv_client_control(client, "127.0.0.1:1", 0, KV_CONTROL_FLUSH, NULL, 0, NULL, 0, 5000,
+                             message) == -ECONNREFUSED);
     assert(strstr(message, "127.0.0.1:1: "));
     assert(kv_client_close(client, 1000) == 0);
     scripted_close(node);
@@ -294,8 +301,10 @@ static void controls_reach_a_node(void)
 static void a_secret_is_proven_both_ways(void)
 {
     scripted_node *node = scripted_open(NULL);
-    kv_client *right = client_open_with((kv_client_options){.secret = (const uint8_t *)"open", .secret_size = 4});
-    kv_client *wrong = client_open_with((kv_client_options){.secret = (const uint8_t *)"shut", .secret_size = 4});
+    kv_client *right =
+        client_open_with((kv_client_options){.secret = (const uint8_t *)"open", .secret_size = 4});
+    kv_client *wrong =
+        client_open_with((kv_client_options){.secret = (const uint8_t *)"shut", .secret_size = 4});
     char message[KV_MESSAGE_SIZE];
     const char *name = node->name;
     client_batch batch;

@@ -1,5 +1,5 @@
-/* The client against a real storage node, over both reactor drivers: every operation, values of many
- * sizes, threads, asynchronous batches, a restart of the node. */
+/* The client against a real storage node, over both reactor drivers: every operation, values of
+ * many sizes, threads, asynchronous batches, a restart of the node. */
 
 #include "client_calls.h"
 #include "node_world.h"
@@ -82,14 +82,15 @@ static void operations_on_keys_agree(uint32_t driver)
     for (uint32_t i = 0; i < 10; i++)
         assert(batch.items[i].status == (i < 5 ? KV_NOT_FOUND : KV_OK));
     client_batch_close(&batch);
-    assert(kv_client_run(client, &(kv_request){.operation = KV_OP_FLUSH, .timeout_ms = 20000}) == 0);
+    assert(kv_client_run(client, &(kv_request){.operation = KV_OP_FLUSH, .timeout_ms = 20000}) ==
+           0);
     assert(kv_client_close(client, 5000) == 0);
     world_end(&world);
 }
 
 typedef struct user {
     kv_client *client;
-    char prefix[8];
+    char prefix[2];
 } user;
 
 static void *user_thread(void *argument)
@@ -108,11 +109,11 @@ static void threads_do_not_disturb_each_other(uint32_t driver)
     node_world world = world_of(driver);
     kv_client *client = client_of(&world, (kv_client_options){.connections_max = 6});
     pthread_t threads[6];
-    user users[6];
+    user users[6] = {0};
 
     for (int i = 0; i < 6; i++) {
         users[i].client = client;
-        snprintf(users[i].prefix, sizeof(users[i].prefix), "%c%d", 'A' + i, i);
+        users[i].prefix[0] = (char)('A' + i);
         assert(pthread_create(&threads[i], NULL, user_thread, &users[i]) == 0);
     }
     for (int i = 0; i < 6; i++)
@@ -123,7 +124,9 @@ static void threads_do_not_disturb_each_other(uint32_t driver)
 
 static void many_batches_are_in_flight_at_once(uint32_t driver)
 {
-    enum { BATCHES = 60 };
+    enum {
+        BATCHES = 60
+    };
     node_world world = world_of(driver);
     kv_client *client = client_of(&world, (kv_client_options){.reactor_driver = driver});
     client_batch batches[BATCHES];

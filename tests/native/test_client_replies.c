@@ -16,10 +16,12 @@ static void serve_in_pieces(scripted_node *node, int socket, uint32_t connection
 
         for (uint32_t i = message.request.count; i-- > 0;) {
             size_t size = items[i].status == KV_OK && message.request.operation == KV_OP_GET
-                              ? items[i].size : 0;
+                              ? items[i].size
+                              : 0;
 
             end -= size;
-            scripted_answer(socket, &message, false, KV_OK, &items[i], 1, values + end, (uint32_t)size);
+            scripted_answer(socket, &message, false, KV_OK, &items[i], 1, values + end,
+                            (uint32_t)size);
         }
         scripted_answer(socket, &message, true, KV_OK, NULL, 0, NULL, 0);
         free(items);
@@ -62,10 +64,10 @@ static void serve_damaged(scripted_node *node, int socket, uint32_t connection)
             items[1].index = 0; /* twice the same */
         if (script.damage == 2)
             message.request.operation = KV_OP_EXISTS;
-        bytes = scripted_reply(&message, script.damage != 3, KV_OK, items, script.damage == 4 ? 2 : 3,
-                               values, script.damage == 2 ? 0
-                                       : (uint32_t)(script.damage == 4 ? 2 * VALUE_SIZE : values_size),
-                               &size);
+        bytes = scripted_reply(
+            &message, script.damage != 3, KV_OK, items, script.damage == 4 ? 2 : 3, values,
+            script.damage == 2 ? 0 : (uint32_t)(script.damage == 4 ? 2 * VALUE_SIZE : values_size),
+            &size);
         if (script.damage >= 5)
             bytes[script.damage - 5] ^= 0x10;
         scripted_write(socket, bytes, size);
@@ -165,7 +167,8 @@ static void a_read_survives_a_reset_at_every_byte_of_its_reply(void)
 {
     const size_t step = 61; /* of values; heads and columns byte by byte */
 
-    for (script.cut = 0; script.cut < 120 + 3 * VALUE_SIZE; script.cut += script.cut < 120 ? 1 : step) {
+    for (script.cut = 0; script.cut < 120 + 3 * VALUE_SIZE;
+         script.cut += script.cut < 120 ? 1 : step) {
         scripted_node *node;
         kv_client *client = begin(&node, serve_cut_reply);
 

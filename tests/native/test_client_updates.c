@@ -110,7 +110,8 @@ static void serve_early(scripted_node *node, int socket, uint32_t connection)
     scripted_answer(socket, &message, true, KV_OK, &item, 1, NULL, 0);
     message.values = malloc(message.head.columns_size + message.head.values_size);
     assert(message.values);
-    assert(scripted_read(socket, message.values, message.head.columns_size + message.head.values_size));
+    assert(scripted_read(socket, message.values,
+                         message.head.columns_size + message.head.values_size));
     free(message.values);
     scripted_serve_store(node, socket, connection);
 }

@@ -40,7 +40,8 @@ static kv_part *part_of(client_batch *calls, kv_batch *batch, uint8_t *marks)
     assert(part && !part->idempotent);
     part->channel = 4;
     part->sequence = 6;
-    kv_part_encode(part, &calls->request, &(kv_part_envelope){.request = 77, .timeout_ms = 5, .version = 1});
+    kv_part_encode(part, &calls->request,
+                   &(kv_part_envelope){.request = 77, .timeout_ms = 5, .version = 1});
     return part;
 }
 
@@ -76,7 +77,8 @@ static void sending_goes_on_after_any_number_of_bytes(void)
     for (uint64_t step = 1; step <= size; step++) {
         uint64_t at = 0;
 
-        kv_part_encode(part, &calls.request, &(kv_part_envelope){.request = 77, .timeout_ms = 5, .version = 1});
+        kv_part_encode(part, &calls.request,
+                       &(kv_part_envelope){.request = 77, .timeout_ms = 5, .version = 1});
         while (at < size) {
             uint64_t next = step < size - at ? step : size - at;
 
