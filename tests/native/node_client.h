@@ -173,7 +173,15 @@ static inline node_client client_open(const node_world *world, uint32_t number)
     node_client client = client_plan(number);
 
     client_connect(&client, world);
-    assert(client_greet(&client, NULL) == 0);
+    if (client_greet(&client, NULL) < 0) {
+        kv_node_event events[64];
+        int count = kv_node_take_events(world->node, events, 64);
+
+        fprintf(stderr, "hello failed: %s\n", client.reason);
+        for (int i = 0; i < count; i++)
+            fprintf(stderr, "%s\n", events[i].text);
+        abort();
+    }
     return client;
 }
 
@@ -433,6 +441,40 @@ static inline int64_t client_control(node_client *client, uint32_t kind, uint32_
     }
     free(message.bytes);
     return result;
+}
+
+/* Somebody who does nothing wrong notices nothing. */
+static inline void behaved_client_works(node_world *world)
+{
+    node_client client = client_open(world, 1);
+    node_batch batch = batch_make(4, 3000);
+
+    client_set(&client, &batch, "good", 1);
+    client_get(&client, &batch, "good", 1);
+    batch_free(&batch);
+    client_close(&client);
+}
+
+static inline node_world node_world_on(uint32_t reactor_driver)
+{
+    node_world world = world_plan(1);
+
+    world.options.reactor_driver = reactor_driver;
+    return world;
+}
+
+/* The connection is cut, and the event says why. */
+static inline void expect_cut(node_world *world, node_client *client, const char *text)
+{
+    kv_node_event event;
+
+    client_expect_end(client);
+    event = world_event(world, KV_EVENT_CUT_PROTOCOL);
+    if (!strstr(event.text, text)) {
+        fprintf(stderr, "%s lacks %s\n", event.text, text);
+        abort();
+    }
+    client_close(client);
 }
 
 #endif
