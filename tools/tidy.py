@@ -62,6 +62,15 @@ TESTED_ELSEWHERE = {
     "native/engine/survey.c": "tests/native/test_engine.c",
     "native/engine/tier.c": "tests/native/test_engine.c",
     "native/engine/update.c": "tests/native/test_engine.c",
+    "native/node/control.c": "tests/native/test_node.c",
+    "native/node/greeting.c": "tests/native/test_node_hostile.c",
+    "native/node/incoming.c": "tests/native/test_node.c",
+    "native/node/listen.c": "tests/native/test_node_limits.c",
+    "native/node/loop.c": "tests/native/test_node_load.c",
+    "native/node/outgoing.c": "tests/native/test_node.c",
+    "native/node/receive.c": "tests/native/test_node_hostile.c",
+    "native/node/serving.c": "tests/native/test_node_load.c",
+    "native/node/session.c": "tests/native/test_node_limits.c",
     "native/python/arguments.c": "tests/unit/test_columns.py",
     "native/python/columns.c": "tests/unit/test_columns.py",
     "native/python/results.c": "tests/unit/test_columns.py",
@@ -71,7 +80,7 @@ TESTED_ELSEWHERE = {
 client/: a client is tested as a whole, against nodes that misbehave. drivers/: the parts of a driver
 are tested through the device port, each driver by the same tests.
 embedded/: it is the API, and is tested as the API. engine/: an engine is tested as a whole, by what
-it promises. python/: it needs an interpreter.
+it promises. node/: a node is tested as a whole, over sockets. python/: it needs an interpreter.
 """
 
 

@@ -143,34 +143,39 @@ void kv_session_rest(kv_session *session)
         kv_session_cut(session, KV_EVENT_DISCONNECTED, 0, "the node drains");
 }
 
+/* Marks may be a little younger than the time at which a turn began. */
+static bool has_passed(uint64_t now_ns, uint64_t mark_ns, uint64_t time_ns)
+{
+    return now_ns > mark_ns && now_ns - mark_ns > time_ns;
+}
+
+static unsigned long long ms_of(uint64_t time_ns)
+{
+    return time_ns / 1000000;
+}
+
 /* Everything but a hold, which is this node's own doing, has its time. */
 void kv_session_watch(kv_session *session, uint64_t now_ns)
 {
     const kv_node_settings *settings = &session->loop->node->settings;
-    uint64_t received_ns = now_ns - session->receive_mark_ns;
+    bool quiet = session->in_flight == 0 && !session->control && !session->window;
+    bool waits = session->hold == KV_HOLD_NONE && !kv_receive_is_between(session);
 
     if (!kv_session_is_live(session))
         return;
     if (session->state != KV_SESSION_SERVES) {
-        if (now_ns - session->active_ns > settings->hello_ns)
-            kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
-                              "hello was not over after %llu ms",
-                              (unsigned long long)(settings->hello_ns / 1000000));
-        return;
+        if (has_passed(now_ns, session->active_ns, settings->hello_ns))
+            kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT, "hello was not over after %llu ms",
+                           ms_of(settings->hello_ns));
+    } else if (session->sending && has_passed(now_ns, session->send_mark_ns, settings->stall_ns)) {
+        kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT, "no reply was taken for %llu ms",
+                       ms_of(settings->stall_ns));
+    } else if (waits && has_passed(now_ns, session->receive_mark_ns, settings->stall_ns)) {
+        kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
+                       "the rest of a message did not come for %llu ms", ms_of(settings->stall_ns));
+    } else if (quiet && has_passed(now_ns, session->active_ns, settings->idle_ns)) {
+        kv_session_cut(session, KV_EVENT_CUT_IDLE, 0, "no request for %llu ms", ms_of(settings->idle_ns));
     }
-    if (session->sending && now_ns - session->send_mark_ns > settings->stall_ns)
-        kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
-                          "no reply was taken for %llu ms",
-                          (unsigned long long)(settings->stall_ns / 1000000));
-    else if (session->hold == KV_HOLD_NONE && !kv_receive_is_between(session) &&
-             received_ns > settings->stall_ns)
-        kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
-                          "the rest of a message did not come for %llu ms",
-                          (unsigned long long)(settings->stall_ns / 1000000));
-    else if (session->in_flight == 0 && !session->control && !session->window &&
-             now_ns - session->active_ns > settings->idle_ns)
-        kv_session_cut(session, KV_EVENT_CUT_IDLE, 0, "no request for %llu ms",
-                          (unsigned long long)(settings->idle_ns / 1000000));
 }
 
 static void arrive(kv_mail *mail)

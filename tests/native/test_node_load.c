@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 #define THREADS 4u
-#define ROUNDS 25u
+#define ROUNDS 12u
 #define COUNT 12u
 #define VALUE_MAX 60000u
 
@@ -136,7 +136,7 @@ static void little_memory_makes_clients_wait(uint32_t reactor_driver)
     world.options.reactor_driver = reactor_driver;
     world.options.memory_max = 1;
     world_open(&world);
-    crowd_run(&world, 600000);
+    crowd_run(&world, 300000);
     assert(world_statistics(&world).request_memory == 0);
     world_close(&world);
 }
@@ -214,7 +214,7 @@ static void a_deadline_ends_what_cannot_end_otherwise(uint32_t reactor_driver)
     world.options.reactor_driver = reactor_driver;
     world_open(&world);
     client = client_open(&world, 1);
-    for (uint32_t round = 0; round < 20; round++) {
+    for (uint32_t round = 0; round < 8; round++) {
         client.timeout_ms = 1;
         client_run(&client, batch_prepare(&batch, KV_OP_SET, "late", UINT32_MAX));
         for (uint32_t i = 0; i < 16; i++)
