@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from integration.commands import Shell, start
-from integration.nodes import page
+from integration.nodes import page, wait_for
 
 import kvstore
 from kvstore.cluster.local import LocalCluster, LocalClusterError, bring_up, read_cluster, take_down
@@ -85,7 +85,7 @@ def test_up_again_starts_what_does_not_run(directory: Path) -> None:
 def test_a_client_follows_a_node_to_another_address(directory: Path) -> None:
     before = bring_up(directory, {"nodes": 2, **SMALL})
     keys = [f"{i}" for i in range(50)]
-    with kvstore.connect_sync(before.url, timeout_s=60) as store:
+    with kvstore.connect_sync(before.url, timeout_s=1, connect_timeout_s=0.5) as store:
         store.batch_set(keys, [key.encode() for key in keys])
         first, second = before.nodes
         stop([first.process], 10)
@@ -96,6 +96,7 @@ def test_a_client_follows_a_node_to_another_address(directory: Path) -> None:
 
             assert first.address != after.nodes[0].address
             assert second.address == after.nodes[1].address
+            wait_for(lambda: None not in store.batch_get(keys), lambda: repr(after))
             assert [key.encode() for key in keys] == store.batch_get(keys)
 
 
