@@ -94,6 +94,7 @@ class ServedStore(NativeClient):
         self._routing: RoutingInfo | None = None
         self._changing = threading.Lock()
         self._stopping = threading.Event()
+        self._refresh_timeout_s = min(REFRESH_TIMEOUT_S, options.connect_timeout_s)
         self._watcher = threading.Thread(target=self._watch, name="kvstore-routing", daemon=True)
         try:
             self._connect(time.monotonic() + max(options.timeout_s, options.connect_timeout_s))
@@ -182,7 +183,7 @@ class ServedStore(NativeClient):
             if self._stopping.is_set():
                 return
             try:
-                self._adopt(self._fetch(address, REFRESH_TIMEOUT_S))
+                self._adopt(self._fetch(address, self._refresh_timeout_s))
             except StoreOpenError:
                 continue
             if self.routing.routing_version > known:

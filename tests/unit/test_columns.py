@@ -341,7 +341,7 @@ def test_results_have_room_of_one_size_or_of_one_each() -> None:
     for sizes, expected in ((100, [100, 100]), ([3, 0], [3, 0]), (1 << 31, [64 << 20] * 2)):
         columns = Columns([b"a", b"b"])
 
-        columns.allocate_results(sizes)  # type: ignore[arg-type]
+        columns.allocate_results(sizes)
 
         assert expected == [item.value_size for item in items_of(columns)]
 
