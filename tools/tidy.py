@@ -77,8 +77,8 @@ TESTED_ELSEWHERE = {
 }
 """C files without a test of their name, each with the file that tests it.
 
-client/: a client is tested as a whole, against nodes that misbehave. drivers/: the parts of a driver
-are tested through the device port, each driver by the same tests.
+client/: a client is tested as a whole, against nodes that misbehave.
+drivers/: the parts of a driver are tested through the device port, each driver by the same tests.
 embedded/: it is the API, and is tested as the API. engine/: an engine is tested as a whole, by what
 it promises. node/: a node is tested as a whole, over sockets. python/: it needs an interpreter.
 """
