@@ -365,15 +365,22 @@ static bool controls_reserve(kv_controls *controls, uint32_t memory)
     return granted;
 }
 
-static void control_queue(kv_control *control)
+/* -ESHUTDOWN: the thread serves no more. */
+static int control_queue(kv_control *control)
 {
     kv_controls *controls = &control->session->loop->node->controls;
+    int error = 0;
 
-    control->stage = CONTROL_QUEUED;
     pthread_mutex_lock(&controls->mutex);
-    kv_list_append(&controls->queue, &control->link);
-    pthread_cond_signal(&controls->wanted);
+    if (controls->stopping) {
+        error = -ESHUTDOWN;
+    } else {
+        control->stage = CONTROL_QUEUED;
+        kv_list_append(&controls->queue, &control->link);
+        pthread_cond_signal(&controls->wanted);
+    }
     pthread_mutex_unlock(&controls->mutex);
+    return error;
 }
 
 static kv_control *control_create(kv_session *session, const kv_message_head *head)
@@ -419,6 +426,25 @@ static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_
     return 0;
 }
 
+/* Without the thread. */
+static void control_answer(kv_control *control, int64_t result)
+{
+    kv_loop *loop = control->session->loop;
+
+    control->result = result;
+    kv_counters_add(&loop->counters, KV_COUNTER(controls), 1);
+    kv_loop_speak(loop, control->session);
+}
+
+/* Once it is queued, the control is the thread's. */
+static void control_ask(kv_control *control, int error)
+{
+    if (error == 0)
+        error = control_queue(control);
+    if (error < 0)
+        control_answer(control, error);
+}
+
 void kv_control_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns)
 {
     bool has_body = head->columns_size > KV_MESSAGE_CRC_SIZE;
@@ -441,13 +467,7 @@ void kv_control_begin(kv_session *session, const kv_message_head *head, const ui
     session->control = control;
     session->active_ns = kv_loop_clock_ns();
     if (head->flags == KV_CONTROL_ROUTING)
-        control->result = control_route(control);
+        control_answer(control, control_route(control));
     else
-        control->result = control_fill(control, body, body_size, room);
-    if (head->flags == KV_CONTROL_ROUTING || control->result < 0) {
-        kv_counters_add(&session->loop->counters, KV_COUNTER(controls), 1);
-        kv_loop_speak(session->loop, session);
-    } else {
-        control_queue(control);
-    }
+        control_ask(control, control_fill(control, body, body_size, room));
 }

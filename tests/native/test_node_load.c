@@ -137,7 +137,8 @@ static void little_memory_makes_clients_wait(uint32_t reactor_driver)
     world.options.memory_max = 1;
     world_open(&world);
     crowd_run(&world, 300000);
-    assert(world_statistics(&world).request_memory == 0);
+    while (world_statistics(&world).request_memory > 0) /* what still writes holds some */
+        sched_yield();
     world_close(&world);
 }
 
