@@ -1,8 +1,8 @@
 /* Memory of one loop's connections: free lists of blocks, and a budget.
  *
  * Blocks come from the system and stay, up to a bound, for the next one of about their size. The
- * budget is counted apart from blocks: whoever is about to take memory for a message reserves what it may
- * come to, and waits, holding nothing, when that is not to be had. One thread's. */
+ * budget is counted apart from blocks: whoever is about to take memory for a message reserves
+ * what it may come to, and waits, holding nothing, when that is not to be had. One thread's. */
 #ifndef KV_BLOCKS_H
 #define KV_BLOCKS_H
 

@@ -1,9 +1,11 @@
-/* Control requests: what operators ask of a node. They may block, so one thread of the node serves them, one after
- * another; a connection has at most one at a time, and all together hold a bounded amount of memory.
+/* Control requests: what operators ask of a node. They may block, so one thread of the node
+ * serves them, one after another; a connection has at most one at a time, and all together hold
+ * a bounded amount of memory.
  *
  *   loop ──queue──► control thread ──mail──► loop ──reply sent──► freed
  *
- * The connection lives until the mail has come; a control that nobody waits for any more is freed then. */
+ * The connection lives until the mail has come; a control that nobody waits for any more is
+ * freed then. */
 
 #include "node/node_state.h"
 
@@ -124,7 +126,8 @@ static int64_t serve_statistics(kv_node *node, kv_target *target, kv_control *co
     return put_words(control, (uint32_t)size, &of_store, sizeof(of_store));
 }
 
-/* Entries of this tenant and namespace, in place, with their names taken off; returns the bytes that are left. */
+/* Entries of this tenant and namespace, in place, with their names taken off; returns the bytes
+ * that are left. */
 static uint32_t strip_entries(const kv_control *control, uint8_t *entries, uint32_t size)
 {
     uint32_t kept = 0;
@@ -134,7 +137,8 @@ static uint32_t strip_entries(const kv_control *control, uint8_t *entries, uint3
         const uint8_t *key = entries + at + ENTRY_HEAD_SIZE;
         uint32_t next = at + ENTRY_HEAD_SIZE + key_size;
 
-        if (key_size > control->prefix_size && memcmp(key, control->prefix, control->prefix_size) == 0) {
+        if (key_size > control->prefix_size && memcmp(key, control->prefix,
+                                                      control->prefix_size) == 0) {
             key_size -= control->prefix_size;
             memmove(entries + kept, entries + at, ENTRY_HEAD_SIZE);
             kv_endian_store_u16(entries + kept, (uint16_t)key_size);
@@ -157,7 +161,8 @@ static int64_t serve_list(kv_target *target, kv_control *control)
         return -EINVAL;
     memcpy(prefix, control->prefix, control->prefix_size);
     memcpy(prefix + control->prefix_size, control->body + LIST_HEAD_SIZE, extra);
-    size = kv_store_list(target->store, &cursor, prefix, control->prefix_size + extra, control->reply + 8,
+    size = kv_store_list(target->store, &cursor, prefix, control->prefix_size + extra,
+                         control->reply + 8,
                          control->reply_room - 8);
     if (size < 0)
         return size;
@@ -170,7 +175,8 @@ static int64_t serve_verify(kv_target *target, kv_control *control)
     uint64_t cursor = kv_endian_load_u64(control->body);
     uint64_t bytes_max = kv_endian_load_u64(control->body + 8);
     uint64_t words[3] = {0};
-    int64_t size = kv_store_verify(target->store, &cursor, bytes_max, control->reply + sizeof(words),
+    int64_t size = kv_store_verify(target->store, &cursor, bytes_max,
+                                   control->reply + sizeof(words),
                                    control->reply_room - sizeof(words), &words[1], &words[2]);
 
     if (size < 0)
@@ -365,15 +371,22 @@ static bool controls_reserve(kv_controls *controls, uint32_t memory)
     return granted;
 }
 
-static void control_queue(kv_control *control)
+/* -ESHUTDOWN: the thread serves no more. */
+static int control_queue(kv_control *control)
 {
     kv_controls *controls = &control->session->loop->node->controls;
+    int error = 0;
 
-    control->stage = CONTROL_QUEUED;
     pthread_mutex_lock(&controls->mutex);
-    kv_list_append(&controls->queue, &control->link);
-    pthread_cond_signal(&controls->wanted);
+    if (controls->stopping) {
+        error = -ESHUTDOWN;
+    } else {
+        control->stage = CONTROL_QUEUED;
+        kv_list_append(&controls->queue, &control->link);
+        pthread_cond_signal(&controls->wanted);
+    }
     pthread_mutex_unlock(&controls->mutex);
+    return error;
 }
 
 static kv_control *control_create(kv_session *session, const kv_message_head *head)
@@ -395,7 +408,8 @@ static kv_control *control_create(kv_session *session, const kv_message_head *he
     return control;
 }
 
-/* What every client asks when it connects is answered without a copy, and never refused for lack of memory. */
+/* What every client asks when it connects is answered without a copy, and never refused for lack
+ * of memory. */
 static int64_t control_route(kv_control *control)
 {
     control->routing = kv_routing_hold(control->session->loop->node);
@@ -417,6 +431,25 @@ static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_
     memcpy(control->body, body, body_size);
     control->body_size = body_size;
     return 0;
+}
+
+/* Without the thread. */
+static void control_answer(kv_control *control, int64_t result)
+{
+    kv_loop *loop = control->session->loop;
+
+    control->result = result;
+    kv_counters_add(&loop->counters, KV_COUNTER(controls), 1);
+    kv_loop_speak(loop, control->session);
+}
+
+/* Once it is queued, the control is the thread's. */
+static void control_ask(kv_control *control, int error)
+{
+    if (error == 0)
+        error = control_queue(control);
+    if (error < 0)
+        control_answer(control, error);
 }
 
 void kv_control_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns)
@@ -441,13 +474,7 @@ void kv_control_begin(kv_session *session, const kv_message_head *head, const ui
     session->control = control;
     session->active_ns = kv_loop_clock_ns();
     if (head->flags == KV_CONTROL_ROUTING)
-        control->result = control_route(control);
+        control_answer(control, control_route(control));
     else
-        control->result = control_fill(control, body, body_size, room);
-    if (head->flags == KV_CONTROL_ROUTING || control->result < 0) {
-        kv_counters_add(&session->loop->counters, KV_COUNTER(controls), 1);
-        kv_loop_speak(session->loop, session);
-    } else {
-        control_queue(control);
-    }
+        control_ask(control, control_fill(control, body, body_size, room));
 }

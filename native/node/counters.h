@@ -1,7 +1,8 @@
 /* The counters of one loop: kv_node_statistics as atomic words.
  *
- * Only the loop's thread writes, so an addition is a load and a store, without a locked instruction;
- * anybody may read. Gauges go up and down modulo 2^64 and are right in the sum over loops. */
+ * Only the loop's thread writes, so an addition is a load and a store, without a locked
+ * instruction; anybody may read. Gauges go up and down modulo 2^64 and are right in the sum over
+ * loops. */
 #ifndef KV_COUNTERS_H
 #define KV_COUNTERS_H
 

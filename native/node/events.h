@@ -1,4 +1,5 @@
-/* What happened to connections and targets, for whoever writes logs: a bounded ring behind an eventfd.
+/* What happened to connections and targets, for whoever writes logs: a bounded ring behind an
+ * eventfd.
  *
  * Reporting never blocks and never fails: when nobody takes events, the oldest make room and are
  * counted. The descriptor is readable exactly while there are events. Any thread. */

@@ -1,5 +1,5 @@
-/* Hello on a connection: the state machine of protocol/hello.h with this node's secret, nonce and limits,
- * and what a connection is allowed once it is over. */
+/* Hello on a connection: the state machine of protocol/hello.h with this node's secret, nonce
+ * and limits, and what a connection is allowed once it is over. */
 
 #include "node/node_state.h"
 
@@ -76,7 +76,8 @@ void kv_greeting_end(kv_session *session)
     session->greeting = NULL;
 }
 
-/* A name with its size before it; the default is written as none, so that keys do not grow by it. */
+/* A name with its size before it; the default is written as none, so that keys do not grow by
+ * it. */
 static uint32_t put_name(uint8_t *bytes, const char *name)
 {
     size_t size = strcmp(name, "default") == 0 ? 0 : strlen(name);

@@ -1,6 +1,6 @@
-/* A request of the wire as a batch for a target's engine: its columns are checked, rights and target looked up, stored
- * keys built with the names before them, and an update asked for in its channel. What may be applied is given to
- * serving.c; everything else is answered at once.
+/* A request of the wire as a batch for a target's engine: its columns are checked, rights and
+ * target looked up, stored keys built with the names before them, and an update asked for in its
+ * channel. What may be applied is given to serving.c; everything else is answered at once.
  *
  * A request's block holds everything that its operation will point to. */
 
@@ -17,7 +17,8 @@ static bool wants_stats(uint32_t operation)
     return operation == KV_OP_STAT || operation == KV_OP_GET || operation == KV_OP_SET;
 }
 
-static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size, uint32_t prefix_size)
+static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size,
+                         uint32_t prefix_size)
 {
     size_t size = sizeof(kv_node_request) + (size_t)count * sizeof(kv_item);
 
@@ -50,7 +51,8 @@ static void items_fill(kv_node_request *request, const kv_wire_request *wire)
     for (uint32_t i = 0; i < wire->count; i++) {
         uint32_t size = kv_endian_load_u16(wire->key_sizes + (size_t)i * 2);
 
-        items[i] = (kv_item){.key = (uint64_t)(uintptr_t)key, .key_size = session->prefix_size + size};
+        items[i] = (kv_item){.key = (uint64_t)(uintptr_t)key,
+                             .key_size = session->prefix_size + size};
         if (wire->value_sizes)
             items[i].value_size = kv_endian_load_u32(wire->value_sizes + (size_t)i * 4);
         if (wire->checksums)
@@ -76,7 +78,8 @@ static uint32_t engine_operation(uint32_t operation)
 }
 
 /* Takes over what the connection reserved. NULL: no memory. */
-static kv_node_request *request_create(kv_session *session, const kv_wire_request *wire, uint64_t id)
+static kv_node_request *request_create(kv_session *session, const kv_wire_request *wire,
+                                       uint64_t id)
 {
     kv_blocks *blocks = &session->loop->blocks;
     size_t size = block_size(wire->operation, wire->count, wire->keys_size, session->prefix_size);
@@ -130,7 +133,8 @@ static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
 
     memcpy(update.client, session->client, KV_CLIENT_ID_SIZE);
     pthread_mutex_lock(&node->channels_mutex);
-    verdict = kv_channel_begin(node->channels, &update, kv_loop_clock_ns() / 1000000, &request->channel,
+    verdict = kv_channel_begin(node->channels, &update, kv_loop_clock_ns() / 1000000,
+                               &request->channel,
                                &statuses);
     if (verdict == KV_CHANNEL_KNOWN)
         request_recall(request, statuses);

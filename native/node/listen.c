@@ -1,5 +1,6 @@
-/* Listening addresses, and what happens at the door: loop 0 accepts, and gives each connection to the loop that
- * has the fewest. Whoever is one too many, or comes while the node drains, is told so. */
+/* Listening addresses, and what happens at the door: loop 0 accepts, and gives each connection
+ * to the loop that has the fewest. Whoever is one too many, or comes while the node drains, is
+ * told so. */
 
 #include "node/node_state.h"
 
@@ -113,7 +114,8 @@ static int port_of(int descriptor)
 /* The first of a name's addresses that can be listened at. */
 static int listen_at_name(const char *host, uint32_t port, char *message)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE};
     struct addrinfo *addresses;
     char service[16];
     int result = -EADDRNOTAVAIL;
@@ -141,7 +143,8 @@ int kv_listen_open(kv_node *node, const char *host, uint32_t port, char *message
     int bound;
 
     if (port > UINT16_MAX || node->listener_count == KV_NODE_LISTENERS_MAX) {
-        snprintf(message, KV_MESSAGE_SIZE, "port %u is none, or a node listens at %u addresses already",
+        snprintf(message, KV_MESSAGE_SIZE,
+                 "port %u is none, or a node listens at %u addresses already",
                  port, node->listener_count);
         return -EINVAL;
     }

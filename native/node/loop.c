@@ -1,5 +1,5 @@
-/* The node's event loops: a thread each, which turns its reactor, and at the end of each turn sends what the
- * turn brought, so that replies to several requests leave in one go.
+/* The node's event loops: a thread each, which turns its reactor, and at the end of each turn
+ * sends what the turn brought, so that replies to several requests leave in one go.
  *
  * A loop ends when it was told to and its last connection is gone. */
 
@@ -54,7 +54,8 @@ static void cut_at_stop(kv_session *session)
         kv_session_cut(session, KV_EVENT_DISCONNECTED, 0, "the node stops");
 }
 
-/* Loop 0 accepts, and so it tells the others: its mail comes after any connection that it gave them. */
+/* Loop 0 accepts, and so it tells the others: its mail comes after any connection that it gave
+ * them. */
 static void stop(kv_mail *mail)
 {
     kv_loop *loop = KV_CONTAINER(mail, kv_loop, stop_mail);
@@ -122,8 +123,8 @@ static void speak(kv_loop *loop)
     kv_list_remove(&now);
 }
 
-/* Connections that were held up for memory go on, the longest waiting first; who finds too little keeps
- * its place. */
+/* Connections that were held up for memory go on, the longest waiting first; who finds too
+ * little keeps its place. */
 static void serve_waiting(kv_loop *loop)
 {
     while (loop->memory_came && !kv_list_empty(&loop->waiting)) {

@@ -1,4 +1,5 @@
-/* The storage node as its owner sees it: open it, give it targets, let it listen, drain and close it.
+/* The storage node as its owner sees it: open it, give it targets, let it listen, drain and
+ * close it.
  *
  *   open ──add_target──► open ──listen──► serving ──drain──► draining ──close──► gone
  *
@@ -42,7 +43,8 @@ static int options_check(const kv_node_options *options, char *message)
         bad = "reactors";
     else if (options->reactor_driver > KV_REACTOR_EPOLL)
         bad = "reactor_driver";
-    else if (options->secret_size > KV_NODE_SECRET_SIZE_LIMIT || (options->secret_size > 0 && !options->secret))
+    else if (options->secret_size > KV_NODE_SECRET_SIZE_LIMIT || (options->secret_size > 0 &&
+                                                                  !options->secret))
         bad = "secret";
     else if (options->requests_max > KV_NODE_REQUESTS_MAX)
         bad = "requests_max";
@@ -71,11 +73,14 @@ static int settings_fill(kv_node *node, const kv_node_options *options)
 
     *settings = (kv_node_settings){
         .node = options->node,
-        .stall_ns = or_default(options->stall_timeout_ms, KV_NODE_STALL_TIMEOUT_MS_DEFAULT) * 1000000u,
+        .stall_ns = or_default(options->stall_timeout_ms,
+                               KV_NODE_STALL_TIMEOUT_MS_DEFAULT) * 1000000u,
         .idle_ns = or_default(options->idle_timeout_ms, KV_NODE_IDLE_TIMEOUT_MS_DEFAULT) * 1000000u,
-        .hello_ns = or_default(options->hello_timeout_ms, KV_NODE_HELLO_TIMEOUT_MS_DEFAULT) * 1000000u,
+        .hello_ns = or_default(options->hello_timeout_ms,
+                               KV_NODE_HELLO_TIMEOUT_MS_DEFAULT) * 1000000u,
         .memory_loop = memory > KV_NODE_MEMORY_LOOP_MIN ? memory : KV_NODE_MEMORY_LOOP_MIN,
-        .connections_max = (uint32_t)or_default(options->connections_max, KV_NODE_CONNECTIONS_DEFAULT),
+        .connections_max = (uint32_t)or_default(options->connections_max,
+                                                KV_NODE_CONNECTIONS_DEFAULT),
         .requests_max = (uint32_t)or_default(options->requests_max, KV_NODE_REQUESTS_DEFAULT),
         .rights = KV_RIGHT_READ | KV_RIGHT_WRITE | KV_RIGHT_ADMINISTER,
         .reactor_driver = options->reactor_driver,
@@ -225,13 +230,15 @@ static void lent_limit(kv_node *node)
     settings->lent_loop = sum / KV_NODE_LENT_SHARE / node->loop_count;
 }
 
-int kv_node_add_target(kv_node *node, uint32_t number, const kv_store_options *options, char *message)
+int kv_node_add_target(kv_node *node, uint32_t number, const kv_store_options *options,
+                       char *message)
 {
     kv_store_options own = *options;
     kv_target *target;
     int error;
 
-    if (node->started || node->target_count == KV_NODE_TARGETS_MAX || kv_node_target(node, number)) {
+    if (node->started || node->target_count == KV_NODE_TARGETS_MAX || kv_node_target(node,
+                                                                                     number)) {
         snprintf(message, KV_MESSAGE_SIZE,
                  "target %u cannot be added: it is there already, or the node listens, or has %u", number,
                  node->target_count);
@@ -343,7 +350,8 @@ int kv_node_set_secret(kv_node *node, const uint8_t *bytes, uint32_t size)
 /* Locked: sleep until something ended, or the time has come. False: it has. */
 static bool wait_quiet(kv_node *node, uint64_t end_ns)
 {
-    struct timespec end = {.tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u)};
+    struct timespec end = {.tv_sec = (time_t)(end_ns / 1000000000u),
+                           .tv_nsec = (long)(end_ns % 1000000000u)};
 
     return pthread_cond_timedwait(&node->quiet, &node->mutex, &end) != ETIMEDOUT;
 }
@@ -353,7 +361,8 @@ int kv_node_drain(kv_node *node, uint64_t timeout_ms)
     uint64_t end_ns = kv_loop_clock_ns() + timeout_ms * 1000000u;
     bool quiet;
 
-    /* Release: a loop that gets the mail sees it; who is accepted just now is refused on arrival. */
+    /* Release: a loop that gets the mail sees it; who is accepted just now is refused on
+     * arrival. */
     if (!node->started || atomic_exchange_explicit(&node->draining, true, memory_order_acq_rel))
         return 0;
     for (uint32_t i = 0; i < node->loop_count; i++)

@@ -56,7 +56,9 @@
 #define KV_NODE_PREFIX_SIZE_MAX (2u + 2u * KV_NAME_SIZE_MAX)
 
 _Static_assert(KV_NODE_BUFFER_SMALL_SIZE >= KV_MESSAGE_HEAD_SIZE, "a head fits any buffer");
-_Static_assert(KV_NODE_CONTROL_MEMORY_MAX >= KV_CONTROL_SIZE_LIMIT, "the largest control reply fits");
-_Static_assert(KV_NODE_WINDOW_BYTES >= KV_HELLO_MESSAGE_SIZE_MAX, "any hello message fits a window");
+_Static_assert(KV_NODE_CONTROL_MEMORY_MAX >= KV_CONTROL_SIZE_LIMIT,
+               "the largest control reply fits");
+_Static_assert(KV_NODE_WINDOW_BYTES >= KV_HELLO_MESSAGE_SIZE_MAX,
+               "any hello message fits a window");
 
 #endif

@@ -3,9 +3,9 @@
  *   kv_node ──► kv_loop (a thread and its reactor) ──► kv_session ──► kv_node_request
  *           ──► kv_target (a store)                                └──► kv_control
  *
- * A loop owns its connections, and they their requests: nobody else touches them, so they have no lock. What
- * several loops touch is in kv_node: behind a mutex, or unchanged while loops run. The engine calls
- * `ready` with its lock held: it only posts mail. */
+ * A loop owns its connections, and they their requests: nobody else touches them, so they have
+ * no lock. What several loops touch is in kv_node: behind a mutex, or unchanged while loops run.
+ * The engine calls `ready` with its lock held: it only posts mail. */
 #ifndef KV_NODE_STATE_H
 #define KV_NODE_STATE_H
 
@@ -147,7 +147,8 @@ typedef struct kv_outgoing_reply {
     bool last;
 } kv_outgoing_reply;
 
-/* What a connection has given, or is about to give, to its socket; only while there is something. */
+/* What a connection has given, or is about to give, to its socket; only while there is
+ * something. */
 typedef struct kv_window {
     struct iovec ranges[KV_REACTOR_IOVEC_MAX];
     kv_outgoing_reply replies[KV_NODE_WINDOW_REPLIES];
@@ -273,10 +274,13 @@ int kv_listen_open(kv_node *node, const char *host, uint32_t port, char *message
 void kv_listen_close_all(kv_node *node);
 
 /* session.c */
-/* Take over a descriptor and hand it to a loop. From loop 0. `refusal`: not to be served, and why. -ENOMEM: the descriptor is still the caller's. */
-int kv_session_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address, bool refused);
+/* Take over a descriptor and hand it to a loop. From loop 0. `refusal`: not to be served, and
+ * why. -ENOMEM: the descriptor is still the caller's. */
+int kv_session_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address,
+                    bool refused);
 /* End it and report why; what it has out is given back when the socket is closed. */
-void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format, ...)
+void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format,
+                    ...)
     __attribute__((format(printf, 4, 5)));
 void kv_session_watch(kv_session *session, uint64_t now_ns);
 /* While draining: close it if nothing is under way. */
@@ -315,7 +319,8 @@ static inline bool kv_receive_is_between(const kv_session *session)
 /* incoming.c: requests from columns to batches. */
 /* Memory that a request with this head may come to, its reply apart. */
 uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *head);
-/* The columns are complete and verified. Takes over session->message_reserved; may cut the connection. */
+/* The columns are complete and verified. Takes over session->message_reserved; may cut the
+ * connection. */
 void kv_incoming_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns);
 
 /* serving.c: their operations. */

@@ -1,13 +1,15 @@
 /* Replies: built when the socket can take them, from what requests have to say by then.
  *
- *   request ──speaks──► connection->answers ──built──► window ──sent──► items given back, request settled
+ *   request ──speaks──► answers ──built──► window ──sent──► items given back, request settled
  *
- * A window holds heads and columns of some replies, one behind the other, and names the values that follow
- * them: values are sent from where they are lent, up to KV_REACTOR_IOVEC_MAX ranges a call. Since a reply is built
- * late, values that become ready while the socket is busy share one.
+ * A window holds heads and columns of some replies, one behind the other, and names the values
+ * that follow them: values are sent from where they are lent, up to KV_REACTOR_IOVEC_MAX ranges
+ * a call. Since a reply is built late, values that become ready while the socket is busy share
+ * one.
  *
  * 1. What a window names is lent until it was sent, or until the socket is closed.
- * 2. Replies of a window are sent in order; those of one request carry its items in the order of `order`.
+ * 2. Replies of a window are sent in order; those of one request carry its items in the order of
+ *    `order`.
  * 3. A window exists only while something is to be sent. */
 
 #include "node/node_state.h"
@@ -64,7 +66,8 @@ uint8_t *kv_outgoing_room(kv_session *session)
         return NULL;
     window = session->window;
     /* A client that says more during hello than its turn is does not get an answer each time. */
-    return window_has_room(window, KV_HELLO_MESSAGE_SIZE_MAX) ? window->bytes + window->bytes_used : NULL;
+    return window_has_room(window,
+                           KV_HELLO_MESSAGE_SIZE_MAX) ? window->bytes + window->bytes_used : NULL;
 }
 
 void kv_outgoing_add(kv_session *session, uint32_t size)
@@ -116,7 +119,8 @@ static void items_describe(const kv_node_request *request, uint32_t count, kv_re
         const kv_item *item = &request->request.items[index];
         const kv_item_stat *stat = request->request.stats ? &request->request.stats[index] : NULL;
 
-        items[i] = (kv_reply_item){.index = index, .status = item->status, .size = item->result_size};
+        items[i] = (kv_reply_item){.index = index, .status = item->status,
+                                   .size = item->result_size};
         if (stat && item->status == KV_OK) {
             items[i].checksum = stat->checksum;
             if (request->kind == KV_OP_STAT) {
@@ -139,7 +143,8 @@ static bool has_news(const kv_node_request *request)
     return !request->spoken && (request->replied < request->named || request_is_refused(request));
 }
 
-static void reply_encode(kv_window *window, kv_outgoing_reply *reply, kv_loop *loop, uint64_t values_size)
+static void reply_encode(kv_window *window, kv_outgoing_reply *reply, kv_loop *loop,
+                         uint64_t values_size)
 {
     const kv_node_request *request = reply->request;
     uint8_t *bytes = reply_bytes(window, reply);
@@ -212,7 +217,8 @@ static void control_build(kv_session *session)
     kv_message_encode(&head, reply_bytes(session->window, reply));
 }
 
-/* Requests take turns, a reply each, so that a large one does not hold up the small ones behind it. */
+/* Requests take turns, a reply each, so that a large one does not hold up the small ones behind
+ * it. */
 static void window_fill(kv_session *session)
 {
     kv_list *link;
@@ -279,7 +285,8 @@ static uint32_t window_ranges(kv_window *window)
 {
     gather_state gather = {.at = window->ranges};
 
-    for (uint32_t i = window->first; i < window->count && gather.count < KV_REACTOR_IOVEC_MAX; i++) {
+    for (uint32_t i = window->first; i < window->count &&
+         gather.count < KV_REACTOR_IOVEC_MAX; i++) {
         kv_outgoing_reply *reply = &window->replies[i];
         kv_message_head head;
         const uint8_t *body;

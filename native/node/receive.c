@@ -1,9 +1,11 @@
-/* From the socket to whole messages: one buffer of a connection, in which a head, its columns and then values
- * arrive. Columns are looked at when all of them are there; values are pushed on as they come.
+/* From the socket to whole messages: one buffer of a connection, in which a head, its columns
+ * and then values arrive. Columns are looked at when all of them are there; values are pushed on
+ * as they come.
  *
  * 1. A receive is out only without a hold, and then the buffer does not move.
  * 2. Memory for a message is reserved when its head is known, before anything is taken for it; a
- *    connection that waits for memory holds none but its buffer of 4 KiB, or what an earlier message left. */
+ *    connection that waits for memory holds none but its buffer of 4 KiB, or what an earlier
+ *    message left. */
 
 #include "node/node_state.h"
 
@@ -54,8 +56,8 @@ static void peer_gone(kv_session *session, int error)
                           error ? ": " : "", error ? strerror(error) : "");
 }
 
-/* The buffer that the message in `head` needs: all of head and columns at a time, and for values that do not
- * fit the small one, large pieces. */
+/* The buffer that the message in `head` needs: all of head and columns at a time, and for values
+ * that do not fit the small one, large pieces. */
 static uint32_t capacity_wanted(const kv_message_head *head)
 {
     uint64_t start = KV_MESSAGE_HEAD_SIZE + (uint64_t)head->columns_size;
@@ -270,7 +272,8 @@ static void buffer_prepare(kv_session *session)
                                        .iov_len = session->capacity - session->end};
 }
 
-/* The clock of a stalled message runs from its first byte, and anew whenever a good part of it has come. */
+/* The clock of a stalled message runs from its first byte, and anew whenever a good part of it
+ * has come. */
 static void note_arrival(kv_session *session, bool first, uint32_t size)
 {
     session->arrived += size;

@@ -4,10 +4,11 @@
  *     │ without an operation ▲                       ├──► freed
  *     └──────────────────────┘    operation ended ───┘ (it may still write, or lend)
  *
- * 1. A request is freed when its operation has ended and it is over: its last reply is sent, or nobody waits
- *    for it.
- * 2. An update that began in a channel ends in it, whatever becomes of the connection: what is repeated later
- *    learns what happened. Only values that never came are given up, and recorded as not done (KV_BUSY).
+ * 1. A request is freed when its operation has ended and it is over: its last reply is sent, or
+ *    nobody waits for it.
+ * 2. An update that began in a channel ends in it, whatever becomes of the connection: what is
+ *    repeated later learns what happened. Only values that never came are given up, and recorded
+ *    as not done (KV_BUSY).
  * 3. What is lent is returned once: when it was sent, or when nobody will send it. */
 
 #include "node/node_state.h"
@@ -133,8 +134,8 @@ void kv_serving_answered(kv_node_request *request)
         kv_outgoing_speak(request);
 }
 
-/* LEND: note which items got their status. Naming the last one asks for the step that answers: claimed before,
- * it need not come by mail. True: that step is to be made. */
+/* LEND: note which items got their status. Naming the last one asks for the step that answers:
+ * claimed before, it need not come by mail. True: that step is to be made. */
 static bool name_items(kv_node_request *request)
 {
     bool claimed = false;
@@ -180,8 +181,8 @@ static void request_step(kv_node_request *request)
     }
 }
 
-/* The last one ends the operation: claimed before, its last step need not come by mail. (A request that nobody
- * waits for might be freed by it under the caller, and waits for the mail.) */
+/* The last one ends the operation: claimed before, its last step need not come by mail. (A
+ * request that nobody waits for might be freed by it under the caller, and waits for the mail.) */
 void kv_serving_return(kv_node_request *request, uint32_t position)
 {
     const kv_item *item = &request->request.items[request->order[position]];
@@ -294,7 +295,8 @@ static uint32_t push_item(kv_node_request *request, const uint8_t *bytes, uint32
     return taken;
 }
 
-/* Move on over what is complete; empty values have no bytes to wait for. True: an item was completed. */
+/* Move on over what is complete; empty values have no bytes to wait for. True: an item was
+ * completed. */
 static bool push_advance(kv_node_request *request)
 {
     uint32_t before = request->push_item;

@@ -1,14 +1,15 @@
 /* A connection of a client: its life from accept to close.
  *
  *   GREETS ──hello done──► SERVES ──────────────┐
- *     │ hello failed, or refused at the door    │ the other end is gone, breaks the protocol, stalls;
- *     ▼                                         │ or nothing is under way while draining
+ *     │ hello failed, or refused at the door    │ the other end is gone, breaks the protocol,
+ *     ▼                                         │ stalls; or nothing is under way while draining
  *   LINGERS ──the reason was read──► CLOSED ◄───┘──the last request has ended──► freed
  *
- * 1. A connection that is closed sends and receives nothing; it is freed when its socket is closed and
- *    its last request and control have ended.
+ * 1. A connection that is closed sends and receives nothing; it is freed when its socket is
+ *    closed and its last request and control have ended.
  * 2. What the system may still read or write is not touched before the socket is closed.
- * 3. What a client does wrong cuts its own connection alone, is counted, and is said in one event. */
+ * 3. What a client does wrong cuts its own connection alone, is counted, and is said in one
+ *    event. */
 
 #include "node/node_state.h"
 
@@ -89,7 +90,8 @@ static void message_release(kv_session *session)
     session->loop->memory_came = true;
 }
 
-void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format, ...)
+void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format,
+                    ...)
 {
     char address[KV_ADDRESS_TEXT_SIZE];
     char text[KV_NODE_EVENT_TEXT_SIZE];
@@ -165,7 +167,8 @@ void kv_session_watch(kv_session *session, uint64_t now_ns)
         return;
     if (session->state != KV_SESSION_SERVES) {
         if (has_passed(now_ns, session->active_ns, settings->hello_ns))
-            kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT, "hello was not over after %llu ms",
+            kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
+                           "hello was not over after %llu ms",
                            ms_of(settings->hello_ns));
     } else if (session->sending && has_passed(now_ns, session->send_mark_ns, settings->stall_ns)) {
         kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT, "no reply was taken for %llu ms",
@@ -174,7 +177,8 @@ void kv_session_watch(kv_session *session, uint64_t now_ns)
         kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
                        "the rest of a message did not come for %llu ms", ms_of(settings->stall_ns));
     } else if (quiet && has_passed(now_ns, session->active_ns, settings->idle_ns)) {
-        kv_session_cut(session, KV_EVENT_CUT_IDLE, 0, "no request for %llu ms", ms_of(settings->idle_ns));
+        kv_session_cut(session, KV_EVENT_CUT_IDLE, 0, "no request for %llu ms",
+                       ms_of(settings->idle_ns));
     }
 }
 
@@ -205,7 +209,8 @@ static void arrive(kv_mail *mail)
         kv_receive_go_on(session);
 }
 
-int kv_session_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address, bool refused)
+int kv_session_open(kv_loop *loop, int descriptor, const struct sockaddr_storage *address,
+                    bool refused)
 {
     kv_node *node = loop->node;
     kv_session *session = calloc(1, sizeof(*session));

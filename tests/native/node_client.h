@@ -1,5 +1,5 @@
-/* A client of a node for tests: one blocking socket, messages made and read by the codec. It waits by poll, with
- * a deadline that only a hanging node reaches. */
+/* A client of a node for tests: one blocking socket, messages made and read by the codec. It
+ * waits by poll, with a deadline that only a hanging node reaches. */
 #ifndef NODE_CLIENT_H
 #define NODE_CLIENT_H
 
@@ -251,7 +251,8 @@ static inline void client_send(node_client *client, const kv_request *request)
     free(bytes);
 }
 
-/* What a reply says goes into the request; the values of a get are verified. True: it was the last one. */
+/* What a reply says goes into the request; the values of a get are verified. True: it was the
+ * last one. */
 static inline bool client_apply(const node_message *message, kv_request *request)
 {
     const uint8_t *value = message_values(message);
@@ -321,7 +322,8 @@ static inline void client_run(node_client *client, kv_request *request)
     assert(client_collect(client, request) > 0);
 }
 
-/* A batch with memory of its own: keys "<name>-<i>", values of a size and a content that `seed` tells. */
+/* A batch with memory of its own: keys "<name>-<i>", values of a size and a content that `seed`
+ * tells. */
 typedef struct node_batch {
     kv_request request;
     kv_item *items;
@@ -410,20 +412,24 @@ static inline void batch_expect_values(const node_batch *batch, uint32_t seed)
     }
 }
 
-static inline void client_set(node_client *client, node_batch *batch, const char *name, uint32_t seed)
+static inline void client_set(node_client *client, node_batch *batch, const char *name,
+                              uint32_t seed)
 {
     client_run(client, batch_prepare(batch, KV_OP_SET, name, seed));
     batch_expect(batch, KV_OK);
 }
 
-static inline void client_get(node_client *client, node_batch *batch, const char *name, uint32_t seed)
+static inline void client_get(node_client *client, node_batch *batch, const char *name,
+                              uint32_t seed)
 {
     client_run(client, batch_prepare(batch, KV_OP_GET, name, seed));
     batch_expect_values(batch, seed);
 }
 
-/* A control request and its reply: the bytes of the body, or a negative errno. The caller frees *body. */
-static inline int64_t client_control(node_client *client, uint32_t kind, uint32_t target, const void *body,
+/* A control request and its reply: the bytes of the body, or a negative errno. The caller frees
+ * *body. */
+static inline int64_t client_control(node_client *client, uint32_t kind, uint32_t target,
+                                     const void *body,
                                      uint32_t body_size, uint8_t **reply)
 {
     kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
@@ -443,7 +449,8 @@ static inline int64_t client_control(node_client *client, uint32_t kind, uint32_
     kv_message_encode(&head, bytes);
     assert(client_write(client, bytes, KV_MESSAGE_HEAD_SIZE + head.columns_size));
     assert(client_receive(client, &message));
-    assert(message.head.kind == KV_MESSAGE_CONTROL_REPLY && message.head.request == client->request_last);
+    assert(message.head.kind == KV_MESSAGE_CONTROL_REPLY &&
+           message.head.request == client->request_last);
     result = message.head.count ? -(int64_t)message.head.count : (int64_t)message.head.values_size;
     if (reply) {
         *reply = malloc(message.head.values_size + 1);

@@ -30,7 +30,8 @@ typedef struct node_world {
 static inline void world_directories_make(node_world *world)
 {
     for (uint32_t i = 0; i < world->target_count; i++) {
-        snprintf(world->directories[i], sizeof(world->directories[i]), "%s", "/tmp/kv-test-node-XXXXXX");
+        snprintf(world->directories[i], sizeof(world->directories[i]), "%s",
+                 "/tmp/kv-test-node-XXXXXX");
         assert(mkdtemp(world->directories[i]));
     }
 }

@@ -1,5 +1,5 @@
-/* The storage node's operations over real sockets: each does what it promises, in any order and number, on
- * every driver. */
+/* The storage node's operations over real sockets: each does what it promises, in any order and
+ * number, on every driver. */
 
 #include "node_client.h"
 
@@ -352,7 +352,8 @@ static void operators_are_answered(node_world *world)
     kv_endian_store_u64(verify + 8, 1u << 30);
     kv_endian_store_u32(verify + 16, 65536);
     size = client_control(&client, KV_CONTROL_VERIFY, 1, verify, sizeof(verify), &reply);
-    assert(size == 24 && kv_endian_load_u64(reply) == UINT64_MAX && kv_endian_load_u64(reply + 8) > 5);
+    assert(size == 24 && kv_endian_load_u64(reply) == UINT64_MAX &&
+           kv_endian_load_u64(reply + 8) > 5);
     free(reply);
     size = client_control(&client, KV_CONTROL_SLABS, 1, NULL, 0, NULL);
     assert(size > 0 && (size_t)size % sizeof(kv_slab_row) == 0);

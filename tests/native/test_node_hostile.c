@@ -1,5 +1,5 @@
-/* Hostile and unlucky clients against a real node: each is cut, counted and named, the node stays up, and a client
- * that behaves notices nothing. */
+/* Hostile and unlucky clients against a real node: each is cut, counted and named, the node
+ * stays up, and a client that behaves notices nothing. */
 
 #include "node_client.h"
 
@@ -66,19 +66,24 @@ static void a_replayed_proof_is_refused(uint32_t driver)
     world.options.secret_size = 6;
     world_open(&world);
     client_connect(&client, &world);
-    hello_size = kv_hello_begin_client(hello, &client.names, (const uint8_t *)secret, 6, nonce, hello_bytes);
-    assert(client_write(&client, hello_bytes, (size_t)hello_size) && client_receive(&client, &message));
+    hello_size = kv_hello_begin_client(hello, &client.names, (const uint8_t *)secret, 6, nonce,
+                                       hello_bytes);
+    assert(client_write(&client, hello_bytes, (size_t)hello_size) && client_receive(&client,
+                                                                                    &message));
     proof_size = kv_hello_step(hello, &message.head, message.bytes, proof_bytes);
     free(message.bytes);
-    assert(client_write(&client, proof_bytes, (size_t)proof_size) && client_receive(&client, &message));
+    assert(client_write(&client, proof_bytes, (size_t)proof_size) && client_receive(&client,
+                                                                                    &message));
     assert(message.head.kind == KV_MESSAGE_WELCOME);
     free(message.bytes);
     client_close(&client);
 
     client_connect(&client, &world);
-    assert(client_write(&client, hello_bytes, (size_t)hello_size) && client_receive(&client, &message));
+    assert(client_write(&client, hello_bytes, (size_t)hello_size) && client_receive(&client,
+                                                                                    &message));
     free(message.bytes);
-    assert(client_write(&client, proof_bytes, (size_t)proof_size) && client_receive(&client, &message));
+    assert(client_write(&client, proof_bytes, (size_t)proof_size) && client_receive(&client,
+                                                                                    &message));
     assert(message.head.kind == KV_MESSAGE_REFUSAL);
     free(message.bytes);
     client_expect_end(&client);
@@ -103,7 +108,8 @@ static void garbage_is_cut(node_world *world)
     behaved_client_works(world);
 }
 
-/* A whole request with one byte changed, for each byte of head and columns: never a reply, never harm. */
+/* A whole request with one byte changed, for each byte of head and columns: never a reply, never
+ * harm. */
 static void a_request_with_any_byte_changed_is_cut(node_world *world)
 {
     node_client client = client_open(world, 3);
@@ -169,7 +175,8 @@ static void a_message_for_clients_is_cut(node_world *world)
 {
     node_client client = client_open(world, 6);
     uint8_t columns[64] = {0};
-    kv_message_head head = {.version = 1, .kind = KV_MESSAGE_REPLY, .columns_size = sizeof(columns)};
+    kv_message_head head = {.version = 1, .kind = KV_MESSAGE_REPLY,
+                            .columns_size = sizeof(columns)};
     uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
 
     kv_message_seal(columns, sizeof(columns));
@@ -199,7 +206,8 @@ static void an_older_sequence_is_cut(node_world *world)
     batch_free(&batch);
 }
 
-/* Whatever point of a request the connection breaks at, nobody else notices, and what was not complete is not set. */
+/* Whatever point of a request the connection breaks at, nobody else notices, and what was not
+ * complete is not set. */
 static void a_disconnect_at_every_byte_harms_nobody(node_world *world)
 {
     node_client client = client_open(world, 8);
@@ -275,7 +283,8 @@ static void a_request_may_come_in_two_parts(node_world *world)
     size_t size;
 
     for (size_t at = 1;; at++) {
-        uint8_t *bytes = client_encode(&client, batch_prepare(&batch, KV_OP_SET, "parts", 2), &size);
+        uint8_t *bytes = client_encode(&client, batch_prepare(&batch, KV_OP_SET, "parts", 2),
+                                       &size);
 
         if (at == size) {
             free(bytes);

@@ -1,5 +1,5 @@
-/* Limits of connections: how long, how many, how much; and rights. Whoever exceeds one is cut or refused with a
- * reason, and what it held is free again. */
+/* Limits of connections: how long, how many, how much; and rights. Whoever exceeds one is cut or
+ * refused with a reason, and what it held is free again. */
 
 #include "node/node_state.h"
 #include "node_client.h"

