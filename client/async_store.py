@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from kvstore.client import operations
+from kvstore.client.failures import explain
 from kvstore.client.operations import Steps, T
 from kvstore.client.region import Region
 from kvstore.client.session import UPKEEP_TIMEOUT_S, Session, close_with
 from kvstore.client.threads import run_to_end
 from kvstore.client.walks import checked_prefix, list_pages, verify_steps
+from kvstore.errors import KVTimeoutError, StoreUnavailableError
 from kvstore.native.request import Operation, Request
 from kvstore.options import ClientOptions, StoreOptions
 from kvstore.types import (
@@ -196,6 +198,9 @@ class AsyncStore:
         except StopIteration as done:
             result: T = done.value
             return result
+        except (StoreUnavailableError, KVTimeoutError) as error:
+            explain(error, port.explain())
+            raise
         finally:
             steps.close()
 

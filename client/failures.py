@@ -49,6 +49,12 @@ def failure(status: Status, key: Key) -> KVStoreError:
     return error(f"key {shown(key)}: {reason}")
 
 
+def explain(error: KVStoreError, why: str) -> None:
+    """Add why the last connection failed, where one has, to what an error says."""
+    if why:
+        error.args = (f"{error} (the last connection that failed: {why})",)
+
+
 def batch_failure(status: Status) -> KVStoreError:
     """Return the exception for a batch that was given up as a whole."""
     error, reason = FAILURES[status]

@@ -50,6 +50,9 @@ class Port(Protocol):
     def cancel(self, request: Request) -> None:
         """Ask for an early end of a request that was submitted and is not reaped yet."""
 
+    def explain(self) -> str:
+        """Return why the last connection failed; empty when none has."""
+
     def register(self, memory: Memory) -> None:
         """Hold memory in which values will often lie."""
 

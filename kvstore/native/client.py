@@ -205,6 +205,13 @@ class NativeClient:
             + statistics.timeouts
         )
 
+    def explain(self) -> str:
+        """Return why the last connection failed; empty when none has."""
+        message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
+        with self._calls:
+            lib.kv_client_explain(self._client, message)
+        return text_of(message)
+
     def _check(self, code: int, call: str) -> None:
         if code < 0:
             raise call_failure(code, call, self.options.name)

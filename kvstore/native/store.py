@@ -151,6 +151,10 @@ class NativeStore:
         assert self._store is not None, "a store closes after its queues"
         lib.kv_store_cancel(self._store, request.pointer)
 
+    def explain(self) -> str:
+        """Return why the last connection failed: there are none."""
+        return ""
+
     # Memory.
 
     def register(self, memory: Memory) -> None:

@@ -162,7 +162,7 @@ def test_only_set_makes_a_store(shell: Shell, url: str, tmp_path: Path, command:
         ("get", "URL", "a", "--json", "-o", "-"),
         ("get", "URL"),
         ("get", "nonsense", "a"),
-        ("get", "kv://host/", "a"),
+        ("get", "ring:///host", "a"),
         ("get", "file:///d?depth=x", "a"),
         ("nonsense",),
         ("get", "URL", "a", "--nonsense"),
