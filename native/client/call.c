@@ -243,6 +243,12 @@ static kv_cut_limits limits_of(const kv_part *part)
     return limits;
 }
 
+void kv_call_pause(kv_part *part, uint64_t pause_ns)
+{
+    kv_lane_count(&part->connection->lane->counters.retries, 1);
+    part_queue(part, pause_ns);
+}
+
 void kv_call_retry(kv_part *part, uint64_t pause_ns)
 {
     kv_call *call = part->call;
@@ -363,6 +369,8 @@ static bool part_give_up(kv_part *part, kv_status status)
 
     if (part->state == KV_PART_PAUSED) {
         kv_timer_stop(connection->lane->reactor, &part->pause);
+        if (part->sequence != 0)
+            kv_sequences_give(&connection->sequences, part->channel);
         part_leave(part);
         return true;
     }

@@ -202,6 +202,8 @@ void kv_call_close(kv_call *call);
 void kv_call_start(kv_lane *lane, kv_call *call);
 /* Cut what is open of a part anew, by the newest routing info, and let go of the part. */
 void kv_call_retry(kv_part *part, uint64_t pause_ns);
+/* The same part again, with the channel that it holds, after a pause. */
+void kv_call_pause(kv_part *part, uint64_t pause_ns);
 /* What became of a part as a whole. */
 void kv_call_fail_part(kv_part *part, kv_status status);
 /* Deadline or cancellation: settle what is open, and finish once nothing touches the caller's
@@ -229,6 +231,8 @@ bool kv_connection_uses(const kv_connection *connection, const kv_part *part);
 void kv_connection_forget(kv_connection *connection, kv_part *part);
 /* A part that is SENDING without a touched byte, or that had its last reply, leaves. */
 void kv_connection_remove(kv_connection *connection, kv_part *part);
+/* The same, but it keeps its channel, to be sent again. */
+void kv_connection_remove_with_channel(kv_connection *connection, kv_part *part);
 void kv_connection_invariants(const kv_connection *connection);
 
 /* connection_send.c. Each returns false when the connection broke. */

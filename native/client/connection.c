@@ -119,6 +119,15 @@ void kv_connection_remove(kv_connection *connection, kv_part *part)
     part->sequence = 0;
 }
 
+void kv_connection_remove_with_channel(kv_connection *connection, kv_part *part)
+{
+    uint64_t sequence = part->sequence;
+
+    part->sequence = 0; /* so that it is not given back */
+    kv_connection_remove(connection, part);
+    part->sequence = sequence;
+}
+
 bool kv_connection_uses(const kv_connection *connection, const kv_part *part)
 {
     const kv_receiving *receiving = &connection->receiving;
@@ -141,17 +150,17 @@ static void part_return(kv_connection *connection, kv_part *part)
 {
     bool repeat =
         part->touched && !part->ended && !part->idempotent && part->call && !part->call->given_up;
-    uint64_t sequence = part->sequence;
 
     if (repeat)
-        part->sequence = 0; /* keep the channel */
-    kv_connection_remove(connection, part);
+        kv_connection_remove_with_channel(connection, part);
+    else
+        kv_connection_remove(connection, part);
     if (!part->call) {
         kv_part_close(part);
     } else if (part->call->given_up) {
         kv_call_drop_part(part);
     } else if (repeat) {
-        part->sequence = sequence;
+        part->repeated = true;
         kv_lane_count(&connection->lane->counters.retries, 1);
         kv_connection_add(connection, part);
     } else {

@@ -272,6 +272,10 @@ static bool rest_take(kv_connection *connection, kv_part *part)
         return true;
     if (reply->status == KV_OK && !prefix)
         return protocol_broken(connection, "the node left items without an answer");
+    if (reply->status == KV_BUSY && !part->idempotent && part->answered_count == 0) {
+        part->refused = true; /* an earlier sending may be what keeps it busy: only the same again is safe */
+        return true;
+    }
     for (uint32_t i = 0; i < part->count && part->call; i++) {
         kv_reply_item item = {.index = i, .status = reply->status};
 
@@ -300,6 +304,13 @@ void kv_connection_end(kv_connection *connection, kv_part *part)
     connection->attempts = 0;
     if (part->state == KV_PART_SENDING) { /* answered early; the node still takes the rest */
         part->ended = true;
+        return;
+    }
+    if (part->refused && part->call && !part->call->given_up) {
+        kv_connection_remove_with_channel(connection, part);
+        kv_connection_touch(connection);
+        kv_call_pause(part, kv_backoff_ns(random, part->attempts++, KV_CLIENT_PAUSE_FIRST_MS,
+                                          KV_CLIENT_PAUSE_MAX_MS));
         return;
     }
     kv_connection_remove(connection, part);

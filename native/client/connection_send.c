@@ -71,16 +71,16 @@ static bool fits_grant(const kv_connection *connection, const kv_part *part)
 /* Parts that this connection cannot send as they are: cut smaller, or failed. True: it was one. */
 static bool part_unfit(kv_connection *connection, kv_part *part)
 {
-    bool repeated = part->sequence != 0;
+    bool again = part->sequence != 0;
 
-    if (repeated && part->run != connection->grant.run) {
+    if (again && part->run != connection->grant.run) {
         kv_list_remove(&part->link);
         kv_sequences_give(&connection->sequences, part->channel);
         part->sequence = 0;
         kv_call_fail_part(part, KV_OUTCOME_UNKNOWN);
         return true;
     }
-    if (part->operation == 0 || repeated || fits_grant(connection, part))
+    if (part->operation == 0 || again || fits_grant(connection, part))
         return false;
     kv_list_remove(&part->link);
     if (part->count > 1)
@@ -118,8 +118,8 @@ static kv_part *part_next(kv_connection *connection)
         if (!part)
             return NULL;
     } while (part_unfit(connection, part));
-    envelope.repeated = part->sequence != 0;
-    if (!part->idempotent && !envelope.repeated &&
+    envelope.repeated = part->repeated;
+    if (!part->idempotent && part->sequence == 0 &&
         !kv_sequences_take(&connection->sequences, &part->channel, &part->sequence))
         return NULL;
     kv_list_remove(&part->link);

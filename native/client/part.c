@@ -104,6 +104,7 @@ void kv_part_encode(kv_part *part, const kv_request *request, const kv_part_enve
     part->value_offset = 0;
     part->answered_count = 0;
     part->pauses = false;
+    part->refused = false;
     memset(part->answered, 0, part->count);
     if (part->operation == 0) {
         encode_control(part, &head);

@@ -6,8 +6,9 @@
  *      └──────────── PAUSED ◄────────────────────┘
  *
  * Invariants: `touched` once a byte may have reached the node; only a part in SENDING or SENT has a
- * request id and, if it updates, holds a channel, with one exception: a touched update of a lost
- * connection is WAITING with its channel, to be repeated as it was. */
+ * request id and, if it updates, holds a channel, with two exceptions: a touched update of a lost
+ * connection is WAITING with its channel, to be repeated as it was, and one that the node was too busy
+ * for is PAUSED with it. */
 #ifndef KV_PART_H
 #define KV_PART_H
 
@@ -50,6 +51,8 @@ typedef struct kv_part {
     bool touched;
     bool ended;          /* its last reply came, while it was still being sent */
     bool pauses;         /* some item is to be asked for again, but not at once */
+    bool refused;        /* the node did not say what became of this sequence: the same again */
+    bool repeated;       /* an update whose earlier sending may have been applied */
     bool idempotent;     /* may be sent again without a channel */
     bool summed;         /* checksums are computed */
     uint32_t *indices;   /* of the request's items */

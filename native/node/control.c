@@ -326,10 +326,16 @@ void kv_control_stop(kv_node *node)
     pthread_mutex_unlock(&controls->mutex);
 }
 
-void kv_control_close(kv_node *node)
+void kv_control_join(kv_node *node)
 {
     if (node->controls.started)
         pthread_join(node->controls.thread, NULL);
+    node->controls.started = false;
+}
+
+void kv_control_close(kv_node *node)
+{
+    assert(!node->controls.started);
     assert(node->controls.count == 0);
     pthread_cond_destroy(&node->controls.wanted);
     pthread_mutex_destroy(&node->controls.mutex);

@@ -406,6 +406,7 @@ int kv_node_close(kv_node *node, uint64_t timeout_ms)
 
         result = result < 0 ? result : error;
     }
+    kv_control_join(node); /* its last post may not have returned yet */
     loops_close(node, node->loop_count);
     node_empty(node);
     node_free(node);

@@ -358,6 +358,7 @@ void kv_control_init(kv_node *node);
 int kv_control_start(kv_node *node);
 /* Waits for the one that runs; those that wait are answered with -ESHUTDOWN. */
 void kv_control_stop(kv_node *node);
+void kv_control_join(kv_node *node);
 void kv_control_close(kv_node *node);
 void kv_control_begin(kv_session *session, const kv_message_head *head, const uint8_t *body);
 /* On the loop: the reply to encode and its body. True: it is ready. */

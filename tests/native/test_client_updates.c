@@ -66,6 +66,49 @@ static void an_update_takes_effect_once_when_its_reply_is_lost(void)
     finish(node, client);
 }
 
+/* The first connection breaks with the update under way; it is still running when it comes again,
+ * twice, and done the third time. */
+static void serve_running(scripted_node *node, int socket, uint32_t connection)
+{
+    static atomic_ullong sequence_running;
+    scripted_message message;
+    uint32_t busy = 2;
+
+    (void)connection;
+    if (visit(node) == 0) {
+        assert(scripted_take_request(node, socket, &message));
+        assert(!message.request.repeated);
+        atomic_store(&sequence_running, message.request.sequence);
+        atomic_fetch_add(&node->applied, 1);
+        scripted_release(&message);
+        return;
+    }
+    while (scripted_take_request(node, socket, &message)) {
+        kv_reply_item items[8] = {0};
+
+        assert(message.request.repeated);
+        assert(message.request.sequence == atomic_load(&sequence_running));
+        for (uint32_t i = 0; i < message.request.count; i++)
+            items[i].index = i;
+        if (busy > 0)
+            scripted_answer(socket, &message, true, KV_BUSY, NULL, 0, NULL, 0);
+        else
+            scripted_answer(socket, &message, true, KV_OK, items, message.request.count, NULL, 0);
+        busy -= busy > 0;
+        scripted_release(&message);
+    }
+}
+
+static void an_update_that_still_runs_is_asked_for_until_it_is_known(void)
+{
+    scripted_node *node;
+    kv_client *client = begin(&node, serve_running);
+
+    client_set(client, "u", 3, 150);
+    assert(atomic_load(&node->applied) == 1);
+    finish(node, client);
+}
+
 static void serve_restart(scripted_node *node, int socket, uint32_t connection)
 {
     scripted_message message;
@@ -133,6 +176,7 @@ int main(void)
 {
     an_update_takes_effect_once_when_its_request_is_cut();
     an_update_takes_effect_once_when_its_reply_is_lost();
+    an_update_that_still_runs_is_asked_for_until_it_is_known();
     an_update_is_not_repeated_to_a_node_that_restarted();
     an_answer_may_come_before_the_request_is_sent_whole();
     return 0;
