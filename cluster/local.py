@@ -40,6 +40,8 @@ START_TIMEOUT_S = 60.0
 """Opening a target replays its journal, for seconds at most."""
 RELOAD_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
+PORT_TIMEOUT_S = 2.0
+"""How long to wait for the port that a node had, before it gets another one."""
 DRAIN_TIMEOUT_S = 10.0
 POLL_S = 0.01
 LOG_LINES_SHOWN = 20
@@ -207,7 +209,7 @@ class Started:
         home.mkdir(exist_ok=True)
         (home / "ready.json").unlink(missing_ok=True)
         address = Address(LOOPBACK, 0) if known is None else Address.parse(known.address)
-        if address.port and not free(address):
+        if address.port and not free_soon(address):
             address = Address(LOOPBACK, 0)
         (home / "node.toml").write_text(
             node_toml(self._directory, number, self._settings, address), encoding="utf-8"
@@ -259,6 +261,19 @@ class Started:
         stop([identity for identity in found if identity is not None], STOP_TIMEOUT_S)
         for pid in self.processes.values():
             os.waitpid(pid, 0)
+
+
+def free_soon(address: Address) -> bool:
+    """Return whether a node can listen at an address, now or in a moment.
+
+    The kernel may go on closing the sockets of a process for a while after its end.
+    """
+    deadline = time.monotonic() + PORT_TIMEOUT_S
+    while not free(address):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def free(address: Address) -> bool:

@@ -300,7 +300,7 @@ def test_a_dead_node_costs_its_keys_no_more_than_the_deadline(node: NodeProcess)
         node.end()
 
         with pytest.raises(
-            (kvstore.StoreUnavailableError, kvstore.KVTimeoutError), match="127.0.0.1:"
+            (kvstore.StoreUnavailableError, kvstore.KVTimeoutError), match=r"127\.0\.0\.1:"
         ):
             store.get("k")
         with pytest.raises((kvstore.StoreUnavailableError, kvstore.KVTimeoutError)):
