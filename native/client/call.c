@@ -211,6 +211,16 @@ void kv_call_drop_part(kv_part *part)
         call_finish(call);
 }
 
+bool kv_call_is_behind(const kv_call *call)
+{
+    bool behind;
+
+    pthread_mutex_lock(&call->client->mutex);
+    behind = call->routing && call->routing != call->client->routing;
+    pthread_mutex_unlock(&call->client->mutex);
+    return behind;
+}
+
 static void refresh_routing(kv_call *call)
 {
     kv_client *client = call->client;

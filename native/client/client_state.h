@@ -200,6 +200,8 @@ kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
 void kv_call_close(kv_call *call);
 /* Cut into parts and hand them to connections. */
 void kv_call_start(kv_lane *lane, kv_call *call);
+/* Whether there is newer routing info than the call went by. */
+bool kv_call_is_behind(const kv_call *call);
 /* Cut what is open of a part anew, by the newest routing info, and let go of the part. */
 void kv_call_retry(kv_part *part, uint64_t pause_ns);
 /* The same part again, with the channel that it holds, after a pause. */

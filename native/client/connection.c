@@ -187,6 +187,25 @@ static void fail_waiting(kv_connection *connection, kv_status status, bool contr
     }
 }
 
+/* What waits for a node that cannot be reached goes where newer routing info says. */
+static void place_waiting_anew(kv_connection *connection)
+{
+    kv_list waiting;
+    kv_list *link;
+
+    kv_list_init(&waiting);
+    while ((link = kv_list_pop(&connection->waiting)) != NULL)
+        kv_list_append(&waiting, link);
+    while ((link = kv_list_pop(&waiting)) != NULL) {
+        kv_part *part = KV_CONTAINER(link, kv_part, link);
+
+        if (part->operation != 0 && part->sequence == 0 && kv_call_is_behind(part->call))
+            kv_call_retry(part, 0);
+        else
+            kv_list_append(&connection->waiting, link);
+    }
+}
+
 /* An attempt came to nothing, or a connection broke: when to try again, and who need not wait. */
 static void attempt_failed(kv_connection *connection, int error)
 {
@@ -209,6 +228,7 @@ static void attempt_failed(kv_connection *connection, int error)
         fail_waiting(connection, error == -EACCES ? KV_DENIED : KV_UNAVAILABLE, false);
     else
         fail_waiting(connection, KV_UNAVAILABLE, true);
+    place_waiting_anew(connection);
 }
 
 static void socket_closed(kv_socket *socket)

@@ -3,6 +3,8 @@
 
 #include "client_script.h"
 
+#include <poll.h>
+
 static void serve_busy(scripted_node *node, int socket, uint32_t connection)
 {
     scripted_message message;
@@ -134,11 +136,40 @@ static void a_dead_node_costs_its_own_keys_only(void)
     scripted_close(dead);
 }
 
+static void who_waits_for_a_dead_node_goes_where_newer_routing_info_says(void)
+{
+    scripted_node *dead = scripted_open(NULL);
+    scripted_node *node = scripted_open(NULL);
+    const char *dead_name = dead->name;
+    const char *name = node->name;
+    kv_client *client = client_open_with((kv_client_options){0});
+    struct pollfd poller = {.events = POLLIN};
+    client_batch batch;
+    kv_queue *queue;
+    uint64_t tag;
+
+    scripted_start(node);
+    client_route(client, &dead_name, 1, 1);
+    assert(kv_queue_open(&queue, &poller.fd) == 0);
+    client_batch_open(&batch, KV_OP_SET, "d", 10, 50);
+    assert(kv_client_submit(client, queue, &batch.request) == 0);
+    client_route(client, &name, 1, 1);
+
+    assert(poll(&poller, 1, 20000) == 1);
+    assert(kv_queue_reap(queue, &tag, 1) == 1);
+    client_expect_all(&batch, KV_OK);
+    client_batch_close(&batch);
+    kv_queue_close(queue);
+    finish(node, client);
+    scripted_close(dead);
+}
+
 int main(void)
 {
     what_was_busy_is_asked_for_again();
     a_retry_goes_by_the_newest_routing_info();
     a_node_that_never_answers_costs_the_deadline();
     a_dead_node_costs_its_own_keys_only();
+    who_waits_for_a_dead_node_goes_where_newer_routing_info_says();
     return 0;
 }
