@@ -301,7 +301,7 @@ int kv_client_close(kv_client *client, uint64_t timeout_ms);
 void kv_client_abandon(kv_client *client);
 
 /* As kv_store_run, kv_store_submit, kv_store_cancel; -ENOTCONN before the first kv_client_route. A batch is cut by target, its parts travel side by side, and every key gets its own status:
- * KV_UNAVAILABLE (no connection within the deadline, or an update whose outcome is unknown: KV_OUTCOME_UNKNOWN), KV_TIMEOUT, KV_CORRUPT (wrong checksum on arrival, after one retry). */
+ * KV_UNAVAILABLE (no connection within the deadline), KV_OUTCOME_UNKNOWN (of an update; it may or may not have happened), KV_TIMEOUT, KV_CORRUPT (wrong checksum on arrival, after one retry). */
 int kv_client_run(kv_client *client, kv_request *request);
 int kv_client_submit(kv_client *client, kv_queue *queue, kv_request *request);
 void kv_client_cancel(kv_client *client, kv_request *request);

@@ -55,7 +55,6 @@ void kv_batch_init(kv_batch *batch, kv_request *request, uint8_t *marks)
 static kv_status status_shown(kv_status status)
 {
     switch (status) {
-    case KV_OUTCOME_UNKNOWN:
     case KV_WRONG_TARGET:
     case KV_BUSY:
         return KV_UNAVAILABLE;

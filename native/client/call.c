@@ -320,6 +320,12 @@ static void settle_control(kv_call *call, kv_status status)
         kv_client_explain(call->client, call->control->message);
 }
 
+/* What the items of a part come to that cannot be sent: an update that was sent before may have happened. */
+static kv_status status_unsent(const kv_part *part, kv_status status)
+{
+    return part->repeated ? KV_OUTCOME_UNKNOWN : status;
+}
+
 void kv_call_fail_part(kv_part *part, kv_status status)
 {
     kv_call *call = part->call;
@@ -328,7 +334,7 @@ void kv_call_fail_part(kv_part *part, kv_status status)
         settle_control(call, status);
     for (uint32_t i = 0; i < part->count; i++)
         if (kv_batch_is_open(&call->batch, part->indices[i]))
-            kv_batch_settle(&call->batch, part->indices[i], status);
+            kv_batch_settle(&call->batch, part->indices[i], status_unsent(part, status));
     kv_call_drop_part(part);
 }
 
@@ -361,7 +367,8 @@ static void settle_unsent(kv_call *call)
             settle_control(call, KV_UNAVAILABLE);
         for (uint32_t i = 0; i < part->count; i++)
             if (kv_batch_is_open(&call->batch, part->indices[i]))
-                kv_batch_settle(&call->batch, part->indices[i], KV_UNAVAILABLE);
+                kv_batch_settle(&call->batch, part->indices[i],
+                                status_unsent(part, KV_UNAVAILABLE));
     }
 }
 

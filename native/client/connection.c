@@ -148,8 +148,8 @@ void kv_connection_forget(kv_connection *connection, kv_part *part)
 /* A part whose socket is gone. */
 static void part_return(kv_connection *connection, kv_part *part)
 {
-    bool repeat =
-        part->touched && !part->ended && !part->idempotent && part->call && !part->call->given_up;
+    bool repeat = part->touched && (!part->ended || part->refused) && !part->idempotent &&
+                  part->call && !part->call->given_up;
 
     if (repeat)
         kv_connection_remove_with_channel(connection, part);

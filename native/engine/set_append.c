@@ -281,7 +281,7 @@ bool kv_set_close_visible(kv_operation *operation)
             break;
         }
         if (work->state == KV_WORK_APPENDED) {
-            if (work->outcome == KV_OK)
+            if (work->outcome == KV_OK && operation->kind != KV_OP_MOVE)
                 kv_engine_count_set(operation->engine, work->size);
             kv_set_close(operation, work, work->outcome);
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from integration.commands import Shell
+from integration.forked_nodes import Starter
 from integration.nodes import served
 
 import kvstore
@@ -55,3 +56,9 @@ async def any_async_store(any_url: str) -> AsyncIterator[kvstore.AsyncStore]:
 @pytest.fixture
 def shell(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Shell:
     return Shell(capsysbinary, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    with Starter() as starter:
+        yield starter
