@@ -28,6 +28,7 @@ READ_ATTEMPTS_MAX = 8
 TTL_S_MAX = 10 * 365 * 24 * 3600
 
 SET_STATUSES = {int(status): status for status in SetStatus}
+SET_STATUSES[Status.OUTCOME_UNKNOWN] = SetStatus.UNAVAILABLE
 
 
 def ttl_ms_of(ttl_s: float | None) -> int:
@@ -61,10 +62,18 @@ def batch_set(
     keys: Keys, values: Buffers, *, ttl_s: float | None, if_absent: bool
 ) -> Steps[list[SetStatus]]:
     """Set every key; what became of each."""
+    statuses = yield from set_all(keys, values, ttl_s=ttl_s, if_absent=if_absent)
+    return [SET_STATUSES[status] for status in statuses]
+
+
+def set_all(
+    keys: Keys, values: Buffers, *, ttl_s: float | None, if_absent: bool
+) -> Steps[list[int]]:
+    """Set every key; what the core says of each."""
     ttl_ms = ttl_ms_of(ttl_s)
     with Request.set(keys, values, ttl_ms=ttl_ms, if_absent=if_absent) as request:
         yield from execute(request)
-        return [SET_STATUSES[status] for status in request.columns.statuses()]
+        return request.columns.statuses()
 
 
 def batch_get(keys: Keys, hint: SizeHint | None) -> Steps[list[bytes | None]]:
@@ -106,10 +115,10 @@ def for_each(operation: Operation, keys: Keys) -> Steps[list[bool]]:
 
 def set_one(key: Key, value: Buffer, *, ttl_s: float | None, if_absent: bool) -> Steps[SetStatus]:
     """Set one key; OK, or EXISTS with if_absent."""
-    statuses = yield from batch_set((key,), (value,), ttl_s=ttl_s, if_absent=if_absent)
-    if statuses[0] not in (SetStatus.OK, SetStatus.EXISTS):
+    statuses = yield from set_all((key,), (value,), ttl_s=ttl_s, if_absent=if_absent)
+    if statuses[0] not in (Status.OK, Status.EXISTS):
         raise failure(Status(statuses[0]), key)
-    return statuses[0]
+    return SET_STATUSES[statuses[0]]
 
 
 def get_one(key: Key, hint: SizeHint | None) -> Steps[bytes | None]:

@@ -49,7 +49,7 @@ bool kv_checkpoint_due(const kv_engine *engine)
     uint64_t size = engine->journal.offset;
     bool large = size >= engine->options.journal_size_max && size >= engine->checkpoint_size;
 
-    return !engine->offline && !engine->checkpointing && (large || engine->journal.full_ms != 0);
+    return !engine->offline && !engine->checkpointing && (large || engine->journal.full);
 }
 
 int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
@@ -303,6 +303,7 @@ int kv_engine_checkpoint(kv_engine *engine)
     free(state);
     pthread_mutex_lock(&engine->lock);
     engine->checkpointing = false;
+    kv_journal_checkpointed(engine, result < 0);
     pthread_cond_broadcast(&engine->changed);
     if (result < 0 && result != -ENOMEM && result != -ENOSPC && result != -ECANCELED)
         kv_engine_fail(engine, -result);

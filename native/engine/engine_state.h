@@ -178,7 +178,8 @@ typedef struct kv_journal {
     uint64_t generation;
     uint64_t offset;
     uint64_t reserved_size; /* of the current file */
-    uint64_t full_ms;       /* when the file system last refused to let it grow; 0: it did not */
+    bool full;              /* the file system refused to let it grow: a checkpoint is due */
+    uint64_t vain_ms;       /* when a checkpoint for that reason failed; 0: it did not */
     uint32_t groups_held;   /* written since the last flush began */
     uint64_t bytes_unflushed;
     uint32_t files_unflushed;
@@ -430,9 +431,12 @@ bool kv_space_evict_one(kv_engine *engine);
 int kv_journal_open(kv_engine *engine);
 void kv_journal_close(kv_engine *engine);
 /* Append a record: its sequence, or 0 when the buffer is full (wait for a group to be written). */
-/* Locked: whether the journal's file has room for what is under way and `margin` bytes more, growing it where it can; without this nothing new begins,
- * so that a full file system is an answer and not the end of the target. A checkpoint, which empties the journal, is then due. */
-bool kv_journal_has_space(kv_engine *engine, uint64_t margin, uint64_t now_ms);
+/* Locked: whether something may begin, with room in the journal's file for what is under way and `margin` bytes more; the file grows where it can. So a full
+ * file system is an answer, and not the end of the target. -EAGAIN: a checkpoint that empties the journal is due, wait for space until
+ * then. -ENOSPC: the last one found no room either. */
+int kv_journal_admit(kv_engine *engine, uint64_t margin);
+/* Locked: a checkpoint has ended. */
+void kv_journal_checkpointed(kv_engine *engine, bool vain);
 uint64_t kv_journal_append(kv_engine *engine, const kv_record *record);
 bool kv_journal_has_room(const kv_engine *engine, size_t size);
 /* Begin writing what was appended, and flushing what is waited for. */

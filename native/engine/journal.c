@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define JOURNAL_GROUPS_HELD_MAX 16u /* a flush waits for values on their way, but not for more groups */
-#define JOURNAL_RETRY_MS 100u /* a file system that was full is asked again so often */
+#define JOURNAL_RETRY_MS 250u /* where a checkpoint found no room either, the next one is so much later */
 #define JOURNAL_RECORDS_SIZE_MAX (KV_GROUP_SIZE_MAX - KV_GROUP_HEADER_SIZE - KV_PAGE_SIZE)
 
 static void write_done(kv_io *io);
@@ -89,7 +89,7 @@ static void journal_switch(kv_engine *engine)
     journal->switch_run = journal->run;
     journal->switch_incarnation = engine->incarnation;
     journal->switch_wanted = false;
-    journal->full_ms = 0;
+    journal->full = false;
     size = engine->device->operations->file_size(engine->device, kv_journal_file(journal->generation));
     journal->reserved_size = size > 0 ? (uint64_t)size : 0;
 }
@@ -110,22 +110,29 @@ static int journal_grow(kv_engine *engine, uint64_t size)
     return result;
 }
 
-bool kv_journal_has_space(kv_engine *engine, uint64_t margin, uint64_t now_ms)
+int kv_journal_admit(kv_engine *engine, uint64_t margin)
 {
     kv_journal *journal = &engine->journal;
     uint64_t wanted = journal->offset + KV_PAGE_SIZE + journal->fill_size + margin;
+    int result;
 
     if (wanted <= journal->reserved_size)
-        return true;
-    if (journal->full_ms != 0 && now_ms - journal->full_ms < JOURNAL_RETRY_MS)
-        return false;
-    if (journal_grow(engine, wanted) != -ENOSPC) { /* any other failure is the group's */
-        journal->full_ms = 0;
-        return true;
-    }
-    journal->full_ms = now_ms;
+        return 0;
+    if (journal->vain_ms != 0 && kv_engine_now(engine) - journal->vain_ms < JOURNAL_RETRY_MS)
+        return -ENOSPC;
+    result = journal_grow(engine, wanted);
+    journal->full = result == -ENOSPC;
+    if (!journal->full)
+        return 0; /* any other failure is the group's */
     engine->options.maintain(engine->options.executor);
-    return false;
+    return -EAGAIN;
+}
+
+void kv_journal_checkpointed(kv_engine *engine, bool vain)
+{
+    engine->journal.vain_ms = vain && engine->journal.full ? kv_engine_now(engine) : 0;
+    engine->journal.full = false;
+    kv_operation_wake_all(&engine->space_waiters);
 }
 
 static void group_write(kv_engine *engine)

@@ -234,12 +234,14 @@ static uint32_t run_count(kv_operation *operation, uint32_t i, uint32_t *size)
     return count;
 }
 
-static bool journal_has_space(kv_engine *engine, uint64_t now_ms)
+/* Compaction does not wait for a checkpoint: one thread makes both. */
+static int journal_admit(const kv_operation *operation)
 {
+    kv_engine *engine = operation->engine;
     uint64_t staged = (uint64_t)engine->space.staged_count * KV_JOURNAL_STAGED_SIZE;
+    int result = kv_journal_admit(engine, engine->options.journal_step / KV_JOURNAL_SHARE_SETS + staged);
 
-    return kv_journal_has_space(engine, engine->options.journal_step / KV_JOURNAL_SHARE_SETS + staged,
-                                now_ms);
+    return result == -EAGAIN && operation->kind == KV_OP_MOVE ? -ENOSPC : result;
 }
 
 /* Reserve for the item (and, packed, for those after it). The number of items begun, or -EBUSY: wait for
@@ -248,14 +250,18 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
 {
     uint32_t size = 0;
     uint32_t count;
-    int result = -ENOSPC;
+    int result;
 
     if (set_refuse(operation, i, now_ms))
         return 1;
-    if (!journal_has_space(operation->engine, now_ms)) {
+    result = journal_admit(operation);
+    if (result == -EAGAIN)
+        return result;
+    if (result < 0) {
         kv_set_close(operation, &operation->works[i], KV_NO_SPACE);
         return 1;
     }
+    result = -ENOSPC;
     count = run_count(operation, i, &size);
     if (count > 0)
         result = run_reserve(operation, i, count, size, now_ms);

@@ -21,7 +21,7 @@ SIZES = [16, 100, 2000, 4096, 5000, 20_000, 65_536, 150_000]
 ID_SIZE = 16
 DELETE_SHARE = 0.15
 READ_SHARE = 0.3
-GAVE_UP = (SetStatus.UNAVAILABLE, SetStatus.TIMEOUT, SetStatus.OUTCOME_UNKNOWN)
+GAVE_UP = (SetStatus.UNAVAILABLE, SetStatus.TIMEOUT)
 
 
 def value_of(identity: int) -> bytes:

@@ -135,7 +135,9 @@ def flipped(message: bytes, place: int) -> bytes:
     return message[:place] + bytes([message[place] ^ 0x10]) + message[place + 1 :]
 
 
-def set_columns(sizes: list[int], key_size: int = 1, sequence: int = 1, operation: int = 1) -> bytes:
+def set_columns(
+    sizes: list[int], key_size: int = 1, sequence: int = 1, operation: int = 1
+) -> bytes:
     """Return columns of a set of keys of one size, whatever else its sizes say."""
     count = len(sizes)
     head = struct.pack("<BBHIIIIQQQ", operation, 0, 0, 1, 0, 0, key_size * count, 0, 0, sequence)
@@ -264,7 +266,9 @@ def test_a_node_proves_the_secret_over_what_it_grants(node: Node) -> None:
 
         said = welcome.columns[32:]
         assert proof_of(SECRET, b"node", hello + challenge, said) == welcome.columns[:32]
-        assert proof_of(SECRET, b"node", hello + challenge, flipped(said, 4)) != welcome.columns[:32]
+        assert (
+            proof_of(SECRET, b"node", hello + challenge, flipped(said, 4)) != welcome.columns[:32]
+        )
 
 
 def test_disconnects_at_every_byte_harm_nobody(node: Node, neighbour: Neighbour) -> None:
@@ -440,7 +444,9 @@ def test_a_crowd_of_connections_costs_little(
         crowded.wait_until(lambda metrics: metrics["kvstore_connections"] < 100)
 
 
-def test_a_node_out_of_descriptors_serves_those_it_has(starter: Starter, tmp_path: Path, node: Node) -> None:
+def test_a_node_out_of_descriptors_serves_those_it_has(
+    starter: Starter, tmp_path: Path, node: Node
+) -> None:
     reactor = node.code.partition("reactor=")[2].split()[0]
     with Node(starter, tmp_path / "tight", reactor=reactor) as tight, ExitStack() as stack:
         neighbour = stack.enter_context(Neighbour(tight.url))

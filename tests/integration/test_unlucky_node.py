@@ -28,7 +28,7 @@ TIMEOUT_S = 20.0
 SHORT_S = 0.3
 MARGIN_S = 5.0
 SIZES = (1, 700, 4096, 50_000, 300_000)
-GAVE_UP = (SetStatus.UNAVAILABLE, SetStatus.TIMEOUT, SetStatus.OUTCOME_UNKNOWN)
+GAVE_UP = (SetStatus.UNAVAILABLE, SetStatus.TIMEOUT)
 
 
 @pytest.fixture(scope="module")
