@@ -320,7 +320,7 @@ static void settle_control(kv_call *call, kv_status status)
         kv_client_explain(call->client, call->control->message);
 }
 
-/* What the items of a part come to that cannot be sent: an update that was sent before may have happened. */
+/* Items of a part that cannot be sent: an update that was sent before may have happened. */
 static kv_status status_unsent(const kv_part *part, kv_status status)
 {
     return part->repeated ? KV_OUTCOME_UNKNOWN : status;

@@ -56,7 +56,10 @@ class AsyncCaller:
 
 
 Caller = BlockingCaller | AsyncCaller
-CALLERS = {"blocking": BlockingCaller, "asyncio": AsyncCaller}
+CALLERS: dict[str, type[BlockingCaller] | type[AsyncCaller]] = {
+    "blocking": BlockingCaller,
+    "asyncio": AsyncCaller,
+}
 
 
 def read_into(caller: Caller, keys: Sequence[bytes], size: int) -> tuple[list[int], list[bytes]]:

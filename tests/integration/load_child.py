@@ -1,10 +1,10 @@
 """Load on a node that is killed again and again: a client process that knows what must be there.
 
 Arguments are the URL and a seed. It sets, overwrites, deletes and reads keys of its own without
-end, and reports on standard output, one line for each batch that was acknowledged. Whatever it reads
-must be the value that was acknowledged last, or one of those whose fate it was not told. When
-standard input ends, it reads everything once more and reports "fine"; "failed TEXT" is what was not
-to happen.
+end, and reports each batch that was acknowledged, a line of standard output each. Whatever it
+reads must be the value that was acknowledged last, or one of those whose fate it was not told. When
+standard input ends, it reads everything once more and reports "fine"; "failed TEXT" is what was
+not to happen.
 """
 
 import random

@@ -3,8 +3,8 @@
     client ──requests──► Proxy ──► node
            ◄──replies─── Proxy ◄──
 
-It runs on a thread of its own. One fault at a time is armed for each direction and sees the bytes of
-all connections; where it is of messages, it must be armed while none is under way.
+It runs on a thread of its own. One fault at a time is armed for each direction and sees the bytes
+of all connections; where it is of messages, it must be armed while none is under way.
 """
 
 import asyncio

@@ -9,13 +9,13 @@ import resource
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.neighbour import Neighbour
 from integration.forked_nodes import Line, Node, Starter
+from integration.neighbour import Neighbour
 from integration.wire import (
     COLUMNS_SIZE_MAX,
     COUNT_MAX,
@@ -222,10 +222,10 @@ def test_a_hello_that_will_not_do_is_refused_with_the_reason(node: Node, name: s
         assert (1, 1) == tuple(refusal.columns[:2])
         assert reason in refusal.columns[4:].decode()
         client.close_gracefully()
-        expect_cut_of(node, client, before)
+        expect_refused(node, client, before)
 
 
-def expect_cut_of(node: Node, client: WireClient, before: dict[str, float]) -> None:
+def expect_refused(node: Node, client: WireClient, before: dict[str, float]) -> None:
     line = expect_cut(node, client, REFUSED, before)
     assert SECRET.decode() not in json.dumps(line)
 
@@ -237,7 +237,7 @@ def test_a_wrong_secret_is_refused(node: Node) -> None:
             client.greet(b"open says me")
 
         client.close_gracefully()
-        expect_cut_of(node, client, before)
+        expect_refused(node, client, before)
 
 
 def test_a_replayed_hello_is_refused(node: Node) -> None:
@@ -251,7 +251,7 @@ def test_a_replayed_hello_is_refused(node: Node) -> None:
         assert Kind.CHALLENGE == thief.message().head.kind
         assert b"does not prove the secret" in thief.message().columns
         thief.close_gracefully()
-        expect_cut_of(node, thief, before)
+        expect_refused(node, thief, before)
 
 
 def test_a_node_proves_the_secret_over_what_it_grants(node: Node) -> None:
@@ -310,11 +310,17 @@ def test_disconnects_at_every_byte_harm_nobody(node: Node, neighbour: Neighbour)
     }
 
 
+class SlowClient(WireClient):
+    """Has all the time in the world."""
+
+    def send(self, data: bytes) -> None:
+        """Send it byte by byte, each in a segment of its own."""
+        for byte in data:
+            super().send(bytes([byte]))
+
+
 def test_a_client_may_send_one_byte_at_a_time(node: Node) -> None:
-    client = WireClient(node.port)
-    with client, WireClient(node.port) as fast:
-        fast.greet(SECRET)
-        send, client.send = client.send, lambda data: [send(bytes([byte])) for byte in data]  # type: ignore[method-assign, assignment, func-returns-value]
+    with SlowClient(node.port) as client, connected(node) as fast:
         client.greet(SECRET)
         set_ = Request(Operation.SET, (b"slow", b"empty"), (b"by the byte", b""))
         assert [0, 0] == client.call(set_).statuses(2)
@@ -369,7 +375,7 @@ def flood(node: Node, request: Request) -> str:
     """Send a request again and again, and never read; the address that was cut."""
     with connected(node) as client:
         sent = b"".join(request.encode(id_) for id_ in range(1, 101))
-        with pytest.raises(ConnectionError):
+        with suppress(ConnectionError):
             while True:
                 client.send(sent)
         return client.address

@@ -1,7 +1,7 @@
-"""kill -9 of a node under load from several processes, again and again: what was acknowledged is there.
+"""kill -9 of a node under load from several processes: what was acknowledged is there.
 
-The clients (load_child.py) know what must be there and check it all the time; each start of the node
-uses another pair of drivers, on the same directory and port.
+The clients (load_child.py) know what must be there and check it all the time. Each start of the
+node uses another pair of drivers, on the same directory and port.
 """
 
 import random

@@ -9,7 +9,6 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from signal import SIGKILL
 
 import pytest
@@ -22,7 +21,7 @@ from kvstore import SetStatus
 
 DRIVERS = (("io_uring", "threads"), ("epoll", "io_uring"))
 """Of the reactors and of the device: each of them once."""
-KILLS = 8
+KILLS = 6
 """Of each API, driver and direction."""
 TIMEOUT_S = 20.0
 SHORT_S = 0.3

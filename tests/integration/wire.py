@@ -1,4 +1,4 @@
-"""The wire's messages in Python: a second implementation, written from the layouts in native/protocol.
+"""The wire's messages in Python: a second implementation, from the layouts in native/protocol.
 
 It speaks to real nodes in the tests, so that what the C core says to itself is also what the
 layouts say. Plain and slow: struct, hashlib, hmac and a table for CRC-32C. Leaves to others what a
@@ -419,9 +419,9 @@ class WireClient:
         welcome = self.taken(Kind.WELCOME)
         said = welcome.columns[32:]
         assert proof_of(secret, b"node", transcript, said) == welcome.columns[:32]
-        *limits, reserved, node, run = struct.unpack("<6IIQQ", said)
-        assert 0 == reserved
-        return Grant(*limits, node, run)
+        granted = struct.unpack("<6I4xQQ", said)
+        assert bytes(4) == said[24:28]
+        return Grant(*granted)
 
     def taken(self, kind: Kind) -> Message:
         """Receive a message of this kind, or a refusal."""
