@@ -55,8 +55,8 @@ class SetStatus(IntEnum):
     TOO_LARGE = Status.TOO_LARGE
     """The value exceeds 64 MiB: nothing changed."""
     UNAVAILABLE = Status.UNAVAILABLE
-    """A device failure took the target offline, or no node that serves the key answers. Where the node
-    went away in the middle of the set, the value may or may not be stored."""
+    """A device failure took the target offline, or no node that serves the key answers; where the
+    node went away in the middle of the set, the value may or may not be stored."""
     TIMEOUT = Status.TIMEOUT
     """Not done within timeout_s: the value may or may not be stored."""
     DENIED = Status.DENIED
