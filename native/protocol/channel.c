@@ -63,6 +63,7 @@ struct kv_channels {
     uint32_t client_count;
     uint64_t memory;
     uint64_t now_ms; /* never goes back */
+    bool forgetful;  /* a record was dropped: what is not known may have been */
 };
 
 _Static_assert(sizeof(channel_client) + sizeof(kv_channel) + KV_MESSAGE_COUNT_MAX <=
@@ -145,6 +146,7 @@ static void channel_drop(kv_channels *all, kv_channel *channel)
 
     assert(*at == channel);
     assert(channel->state != CHANNEL_RUNNING);
+    all->forgetful |= channel->sequence > 0;
     *at = channel->next;
     kv_list_remove(&channel->place);
     channel->client->channel_count--;
@@ -311,7 +313,7 @@ static kv_channel_verdict channel_judge(kv_channel *channel, const kv_channel_up
     return channel->state == CHANNEL_RUNNING ? KV_CHANNEL_RUNNING : KV_CHANNEL_KNOWN;
 }
 
-/* The first that is heard of a channel. */
+/* The first that is heard of a channel, or the first that is remembered. */
 static kv_channel_verdict channel_meet(kv_channels *all, channel_client *client,
                                        const kv_channel_update *update, kv_channel **channel)
 {
@@ -319,7 +321,7 @@ static kv_channel_verdict channel_meet(kv_channels *all, channel_client *client,
 
     if (!added)
         return KV_CHANNEL_FULL;
-    if (update->repeated) {
+    if (update->repeated && all->forgetful) {
         added->sequence = update->sequence;
         return KV_CHANNEL_UNKNOWN;
     }

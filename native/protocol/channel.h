@@ -7,7 +7,7 @@
  *
  * Invariants: a sequence of a channel begins at most once; what is DONE answers from its record; a repeated update of
  * which nothing is known is never applied, nor is its first sending if that arrives later by another connection. A repeated update is
- * applied if its channel is known and never began it. Pure: time comes in; bounded: clients, channels and bytes have limits, and the
+ * applied if its channel is known and never began it, or if no record was dropped so far. Pure: time comes in; bounded: clients, channels and bytes have limits, and the
  * client that was silent for longest goes first, but never one with an update that runs. A client beyond its own limit loses its own
  * channel that was idle for longest. Not thread-safe. */
 #ifndef KV_CHANNEL_H

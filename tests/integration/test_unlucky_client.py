@@ -156,7 +156,7 @@ def test_a_set_takes_effect_once_wherever_it_is_cut(
             assert before + len(batch.keys) == stored(node), stage
             batch.expect(caller, batch.new)
         else:
-            assert {SetStatus.OK, SetStatus.OUTCOME_UNKNOWN} >= set(statuses), stage
+            assert {SetStatus.OK, SetStatus.UNAVAILABLE} >= set(statuses), stage
             assert stored(node) <= before + len(batch.keys), stage
             batch.expect(caller, batch.old, batch.new)
             batch.set_old(caller)
@@ -192,7 +192,7 @@ def test_if_absent_and_delete_say_what_they_did_wherever_they_are_cut(
         statuses, _ = timed(caller, "batch_set", batch.keys, batch.new, if_absent=True)
         proxy.disarm()
         if statuses != [SetStatus.OK] * len(batch.keys):
-            assert {SetStatus.OK, SetStatus.OUTCOME_UNKNOWN} >= set(statuses), stage
+            assert {SetStatus.OK, SetStatus.UNAVAILABLE} >= set(statuses), stage
             batch.set_old(caller)
             unknown += 1
         proxy.arm(direction, Cut(stage % 200 if direction is Direction.REQUESTS else stage))

@@ -88,9 +88,21 @@ static void a_repeated_update_is_answered_from_its_record(void)
     kv_channels_close(table);
 }
 
-static void a_repeated_update_of_an_unknown_channel_is_never_applied(void)
+static void a_repeated_update_of_an_unknown_channel_begins_while_nothing_was_forgotten(void)
 {
     table_open(4, 4, 1 << 20);
+    assert(begin(1, 1, 5, 1, true) == KV_CHANNEL_BEGUN);
+    end(running, KV_OK, 1);
+    /* The first sending, when it arrives late, is not applied. */
+    assert(begin(1, 1, 5, 1, false) == KV_CHANNEL_KNOWN);
+    kv_channels_close(table);
+}
+
+static void a_repeated_update_that_may_have_been_forgotten_is_never_applied(void)
+{
+    table_open(4, 1, 1 << 20);
+    apply(1, 2, 1);
+    apply(1, 3, 1); /* channel 2 is forgotten */
     assert(begin(1, 1, 5, 1, true) == KV_CHANNEL_UNKNOWN);
     assert(begin(1, 1, 5, 1, true) == KV_CHANNEL_UNKNOWN);
     /* Nor is the first sending, when it arrives late. */
@@ -235,6 +247,7 @@ typedef struct model {
     uint32_t clients_max;
     uint32_t channels_max;
     uint64_t step;
+    bool forgetful;
 } model;
 
 static uint32_t model_channels(const model *all, uint32_t client, bool only_running)
@@ -249,6 +262,7 @@ static uint32_t model_channels(const model *all, uint32_t client, bool only_runn
 
 static void model_forget(model *all, uint32_t client)
 {
+    all->forgetful = true;
     for (uint32_t i = 0; i < MODEL_NUMBERS; i++)
         all->channels[client][i].there = false;
 }
@@ -286,6 +300,7 @@ static bool model_make_channel(model *all, uint32_t client)
         if (other->there && !other->runs && (!oldest || other->idle_since < oldest->idle_since))
             oldest = other;
     }
+    all->forgetful |= oldest != NULL;
     if (oldest)
         oldest->there = false;
     return oldest != NULL;
@@ -301,9 +316,10 @@ static kv_channel_verdict model_begin(model *all, uint32_t client, uint32_t numb
     if (!channel->there) {
         if (!model_make_channel(all, client))
             return KV_CHANNEL_FULL;
-        *channel = (memory){.there = true, .idle_since = all->step, .unknown = repeated,
+        *channel = (memory){.there = true, .idle_since = all->step,
+                            .unknown = repeated && all->forgetful,
                             .sequence = sequence, .count = count};
-        return repeated ? KV_CHANNEL_UNKNOWN : KV_CHANNEL_BEGUN;
+        return channel->unknown ? KV_CHANNEL_UNKNOWN : KV_CHANNEL_BEGUN;
     }
     if (sequence < channel->sequence)
         return KV_CHANNEL_STALE;
@@ -423,7 +439,8 @@ int main(void)
 {
     options_without_room_are_refused();
     a_repeated_update_is_answered_from_its_record();
-    a_repeated_update_of_an_unknown_channel_is_never_applied();
+    a_repeated_update_of_an_unknown_channel_begins_while_nothing_was_forgotten();
+    a_repeated_update_that_may_have_been_forgotten_is_never_applied();
     a_repeated_update_that_never_began_is_applied_once();
     older_sequences_and_other_counts_are_stale();
     the_next_update_waits_for_the_one_that_runs();
