@@ -122,10 +122,10 @@ class Workload:
         return timing
 
     def _measure_hot(self, callers: Callers) -> BenchRow:
-        """Read values that the DRAM tier holds."""
+        """Read values that the DRAM tier holds: those set last."""
         fitting = callers.stats().memory_capacity // MEMORY_SHARE // self._size
         count = max(1, fitting // self._batch) * self._batch
-        calls = self._calls(Kind.GET, self._keys[:count])
+        calls = self._calls(Kind.GET, self._keys[-count:], len(self._keys) - count)
         for _ in range(WARMING_ROUNDS_MAX):
             before = callers.stats()
             callers.run(iter(calls), ROUND_S_MAX)
@@ -149,12 +149,15 @@ class Workload:
                 ratios.append(memory_hit_ratio(before, callers.stats()))
         return self._row("get cold", timing, sum(ratios) / len(ratios))
 
-    def _calls(self, kind: Kind, keys: list[bytes]) -> list[Call]:
-        """Return calls that use each key once. A list: threads may share its iterator."""
+    def _calls(self, kind: Kind, keys: list[bytes], first: int = 0) -> list[Call]:
+        """Return calls that use each key once; a list, since threads may share its iterator.
+
+        *first* is the number of the first key, for its value.
+        """
         calls = []
         for start in range(0, len(keys), self._batch):
             part = keys[start : start + self._batch]
-            values = [self._content.of(start + i) for i in range(len(part))]
+            values = [self._content.of(first + start + i) for i in range(len(part))]
             calls.append(Call(kind, part, self._size, values if kind is Kind.SET else ()))
         return calls
 
