@@ -1,1 +1,1 @@
-"""Many nodes as one store: empty, since this version of kvstore runs in one process only."""
+"""Many nodes as one store: routing info, the rules of chains, placement, and the metadata store."""
