@@ -5,7 +5,7 @@ A thin client over gRPC. Every change by a primary is to be guarded by its leade
 """
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from kvstore.cluster.metadata import etcd_pb2 as wire
@@ -13,8 +13,10 @@ from kvstore.cluster.metadata.etcd_connection import (
     COMPACT,
     RANGE,
     TXN,
+    Address,
     EtcdConnection,
     EtcdOptions,
+    addresses_of,
 )
 from kvstore.cluster.metadata.etcd_session import EtcdSession, open_session
 from kvstore.cluster.metadata.etcd_watch import changes_of, entry_of, watch
@@ -40,15 +42,24 @@ class EtcdStore:
     """Implements MetadataStore. Connects at the first call; used from one event loop."""
 
     def __init__(
-        self, options: EtcdOptions, *, clock_s: Callable[[], float] = time.monotonic
+        self,
+        options: EtcdOptions,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        resolve: Callable[[str], Awaitable[list[Address]]] = addresses_of,
     ) -> None:
         """Remember where the etcd is."""
         if not options.prefix:
             raise MetadataError("an etcd may hold more than this store: name a prefix")
         self._prefix = options.prefix
-        self._connection = EtcdConnection(options, clock_s=clock_s)
+        self._connection = EtcdConnection(options, clock_s, resolve)
         self._sessions: list[EtcdSession] = []
         self._closed = False
+
+    @property
+    def prefix(self) -> bytes:
+        """What every key of this store begins with in the etcd."""
+        return self._prefix
 
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key, as of no earlier than now."""

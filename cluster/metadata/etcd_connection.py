@@ -9,8 +9,7 @@ refused.
 
 import asyncio
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -64,8 +63,10 @@ class EtcdOptions:
     """The certificate of the authority that signed etcd's own; turns TLS on."""
     certificate: bytes | None = None
     private_key: bytes | None = None
-    timeout_s: float = 2.0
-    """How long one request may take, its waiting for a connection included."""
+    timeout_s: float = 6.0
+    """How long a read may go from member to member, or a change wait for a connection."""
+    attempt_s: float = 2.0
+    """How long one member may take for one request; an election takes about as long."""
     heartbeat_s: float = 1.0
     """A watch that is silent for so long is asked whether it is still there."""
 
@@ -107,10 +108,14 @@ class EtcdConnection:
     """The channels, whose turn it is, and the token of the user."""
 
     def __init__(
-        self, options: EtcdOptions, *, clock_s: Callable[[], float] = time.monotonic
+        self,
+        options: EtcdOptions,
+        clock_s: Callable[[], float],
+        resolve: Callable[[str], Awaitable[list[Address]]],
     ) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet; `resolve` returns the addresses of an endpoint."""
         assert options.endpoints
+        self._resolve_endpoint = resolve
         self.options = options
         self.clock_s = clock_s
         self._addresses: list[Address] = []
@@ -127,7 +132,9 @@ class EtcdConnection:
             turn = self._turn
             left_s = deadline_s - self.clock_s()
             try:
-                return await self._call(method, request, max(0.05, min(left_s, self._share_s())))
+                return await self._call(
+                    method, request, max(0.05, min(left_s, self.options.attempt_s))
+                )
             except grpc.aio.AioRpcError as error:
                 if not self._read_again(error, tries) or self.clock_s() >= deadline_s:
                     raise failure(error) from error
@@ -142,16 +149,14 @@ class EtcdConnection:
 
     async def send_once(self, method: Method[RequestT, ResponseT], request: RequestT) -> ResponseT:
         """Send a mutation. AmbiguousError when it was sent and no certain answer came."""
-        deadline_s = self.clock_s() + self.options.timeout_s
-        await self._connected(deadline_s)
+        await self._connected(self.clock_s() + self.options.timeout_s)
         turn = self._turn
-        left_s = max(0.05, deadline_s - self.clock_s())
         try:
-            return await self._call(method, request, left_s)
+            return await self._call(method, request, self.options.attempt_s)
         except grpc.aio.AioRpcError as error:
             if token_refused(error):  # refused at the door, so it is safe to send it again
                 await self._authenticate_again(error)
-                return await self._call(method, request, left_s)
+                return await self._call(method, request, self.options.attempt_s)
             self.rotate(turn)
             if error.code() in DOUBTFUL:
                 raise AmbiguousError(
@@ -205,16 +210,12 @@ class EtcdConnection:
         metadata = await self._metadata() if method is not AUTHENTICATE else ()
         return await unary(request, timeout=timeout_s, metadata=metadata)
 
-    def _share_s(self) -> float:
-        """Return how long one member may take, so that others get their turn in time."""
-        return self.options.timeout_s / min(4, max(1, len(self._addresses)))
-
     async def _connected(self, deadline_s: float) -> None:
         """Wait until the channel whose turn it is, or one after it, is connected."""
         while self.clock_s() < deadline_s:
             turn = self._turn
             try:
-                async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self.options.timeout_s)):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await (await self._channel()).channel_ready()
                     return
             except (TimeoutError, MetadataUnavailableError):
@@ -235,7 +236,7 @@ class EtcdConnection:
         """Look all names up, begin with the first address, and close what is gone."""
         addresses: dict[Address, None] = {}
         for endpoint in self.options.endpoints:
-            addresses.update(dict.fromkeys(await addresses_of(endpoint)))
+            addresses.update(dict.fromkeys(await self._resolve_endpoint(endpoint)))
         if not addresses:
             raise MetadataUnavailableError(
                 f"none of {', '.join(self.options.endpoints)} has an address"
@@ -264,7 +265,7 @@ class EtcdConnection:
             request = wire.AuthenticateRequest(
                 name=self.options.user, password=self.options.password
             )
-            response = await self._call(AUTHENTICATE, request, self.options.timeout_s)
+            response = await self._call(AUTHENTICATE, request, self.options.attempt_s)
             self._token = response.token
         return (leader, ("token", self._token))
 

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
-from kvstore.errors import AmbiguousError, CompactedError, MetadataError
+from kvstore.errors import AmbiguousError, CompactedError, MetadataError, MetadataUnavailableError
 
 Revision = NewType("Revision", int)
 """Counts the changes of a store; also names the change that made or last touched an entry."""
@@ -214,14 +214,16 @@ async def transact(
     for _ in range(SETTLE_ATTEMPTS_MAX):
         try:
             outcome = await store.transaction(compares, operations)
+            if outcome.succeeded or not doubtful:
+                return outcome
+            return await _settle(store, operations, outcome)
         except AmbiguousError:
             doubtful = True
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, SETTLE_PAUSE_MAX_S)
-            continue
-        if outcome.succeeded or not doubtful:
-            return outcome
-        return await _settle(store, operations, outcome)
+        except MetadataUnavailableError:
+            if not doubtful:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, SETTLE_PAUSE_MAX_S)
     raise AmbiguousError(f"no answer to a transaction sent {SETTLE_ATTEMPTS_MAX} times")
 
 

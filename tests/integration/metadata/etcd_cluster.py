@@ -67,6 +67,15 @@ class EtcdCluster:
             time.sleep(0.05)
         raise AssertionError("no member leads")
 
+    def pause(self) -> None:
+        for member in self.members:
+            member.pause()
+
+    def resume(self) -> None:
+        for member in self.members:
+            if member.stopped:
+                member.resume()
+
     def close(self) -> None:
         for member in self.members:
             member.kill()
