@@ -104,7 +104,12 @@ class Primary:
 
 
 async def campaign(store: MetadataStore, session: Session, name: str) -> Primary:
-    """Wait until nobody is primary, and become it. SessionLostError when the session ends first."""
+    """Wait until nobody is primary, and become it.
+
+    SessionLostError when the session ends first.
+
+    An error of the store ends it too: as long as the session lives, campaign again.
+    """
     while True:
         snapshot = await store.range(PRIMARY_KEY)
         entry = next((entry for entry in snapshot.entries if entry.key == PRIMARY_KEY), None)

@@ -122,6 +122,7 @@ class EtcdConnection:
         self._turn = 0
         self._channels: dict[Address, grpc.aio.Channel] = {}
         self._token = ""
+        self._closed = False
 
     async def read(self, method: Method[RequestT, ResponseT], request: RequestT) -> ResponseT:
         """Send what changes nothing, to one member after the other until the time is over."""
@@ -139,6 +140,8 @@ class EtcdConnection:
                 if not self._read_again(error, tries) or self.clock_s() >= deadline_s:
                     raise failure(error) from error
                 await self._authenticate_again(error)
+            except AmbiguousError as error:
+                raise MetadataError("the metadata store was closed meanwhile") from error
             except MetadataUnavailableError:
                 if self.clock_s() >= deadline_s:
                     raise
@@ -192,7 +195,8 @@ class EtcdConnection:
         self._token = ""
 
     async def close(self) -> None:
-        """Close every channel."""
+        """Close every channel; what is under way fails."""
+        self._closed = True
         channels = list(self._channels.values())
         self._channels.clear()
         for channel in channels:
@@ -208,7 +212,13 @@ class EtcdConnection:
             response_deserializer=method.response.FromString,
         )
         metadata = await self._metadata() if method is not AUTHENTICATE else ()
-        return await unary(request, timeout=timeout_s, metadata=metadata)
+        try:
+            return await unary(request, timeout=timeout_s, metadata=metadata)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise AmbiguousError("the metadata store was closed meanwhile") from None
+            raise
 
     async def _connected(self, deadline_s: float) -> None:
         """Wait until the channel whose turn it is, or one after it, is connected."""
@@ -224,6 +234,8 @@ class EtcdConnection:
         raise MetadataUnavailableError(f"no etcd at {', '.join(self.options.endpoints)} answers")
 
     async def _channel(self) -> grpc.aio.Channel:
+        if self._closed:
+            raise MetadataError("the metadata store is closed")
         if self._turn >= len(self._addresses) or not self._addresses:
             await self._resolve()
         address = self._addresses[self._turn % len(self._addresses)]

@@ -35,8 +35,8 @@ class EtcdSession:
         self._ttl_s = ttl_s
         self._lost = asyncio.Event()
         self._deadline_s = self._deadline_after(sent_s)
-        self._task = asyncio.get_running_loop().create_task(self._run())
         self._renewing = True
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def id(self) -> SessionId:

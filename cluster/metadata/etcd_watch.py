@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,12 @@ async def watch(
     while True:
         turn = connection.turn
         try:
-            async for response in _responses(connection, prefix, end, after):
-                pause_s = PAUSE_MIN_S
-                if response.events:
-                    after = Revision(response.events[-1].kv.mod_revision)
-                    yield response
+            async with aclosing(_responses(connection, prefix, end, after)) as responses:
+                async for response in responses:
+                    pause_s = PAUSE_MIN_S
+                    if response.events:
+                        after = Revision(response.events[-1].kv.mod_revision)
+                        yield response
         except grpc.aio.AioRpcError as error:
             if token_refused(error):
                 await connection.forget_token()
@@ -102,6 +104,8 @@ async def _responses(
                     return
                 await _ask_for_progress(call, connection.options.heartbeat_s)
                 continue
+            if reading.cancelled():  # by the end of the call, not by whoever waits here
+                return
             response, reading, silences = reading.result(), None, 0
             _check_canceled(response)
             yield response

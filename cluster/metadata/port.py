@@ -203,8 +203,9 @@ async def transact(
     """Do a transaction whose answer may get lost, and return what became of it.
 
     Every key that it changes must be compared with the revision that it replaces. So it takes
-    effect at most once however often it is sent, and after a lost answer the keys tell. Raises
-    AmbiguousError when the store stays out of reach.
+    effect at most once however often it is sent, and after a lost answer the keys tell: values that
+    two writers might both write need something of the writer in them. Raises AmbiguousError when
+    the store stays out of reach.
     """
     compared = {compare.key for compare in compares if isinstance(compare, Modified)}
     compared |= {compare.key for compare in compares if compare.revision == ABSENT}

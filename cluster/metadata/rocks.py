@@ -7,7 +7,8 @@ Sessions are those of this process, so a directory that is opened again has none
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -76,6 +77,9 @@ class RocksStore:
         self._sessions: dict[SessionId, RocksSession] = {}
         self._session_keys: dict[SessionId, set[bytes]] = {}
         self._last_session = 0
+        self._ranges = 0
+        self._unread = asyncio.Event()
+        self._unread.set()
         self._closed = False
 
     async def get(self, key: bytes) -> Entry | None:
@@ -90,11 +94,20 @@ class RocksStore:
         """Return all entries under a prefix, all as of one revision."""
         self._check()
         revision = self._revision
-        pairs = self._pairs(records.entry_key(prefix), _after(records.entry_key(prefix)))
+        first = records.entry_key(prefix)
         entries: list[Entry] = []
-        while page := [records.decode_entry(*pair) for pair in islice(pairs, READ_AT_ONCE_MAX)]:
-            entries.extend(page)
-            await asyncio.sleep(0)
+        self._ranges += 1
+        self._unread.clear()
+        try:
+            with closing(self._pairs(first, _after(first))) as pairs:
+                while page := list(islice(pairs, READ_AT_ONCE_MAX)):
+                    entries.extend(records.decode_entry(*pair) for pair in page)
+                    await asyncio.sleep(0)
+                    self._check()
+        finally:
+            self._ranges -= 1
+            if self._ranges == 0:
+                self._unread.set()
         await self._commit.wait(revision)
         return Snapshot(revision, tuple(entries))
 
@@ -168,6 +181,7 @@ class RocksStore:
         for session in list(self._sessions.values()):
             await session.stop()
         self._wake()
+        await self._unread.wait()  # the database stays locked until the last iterator is gone
         await self._commit.close()
         await asyncio.to_thread(self._database.close)
 
@@ -244,7 +258,7 @@ class RocksStore:
         raw = self._database.get(records.entry_key(key))
         return None if raw is None else records.decode_entry(key, raw)
 
-    def _pairs(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _pairs(self, first: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         """Yield the pairs from `first` until before `end`, as they are now, without the prefix."""
         options = ReadOptions()
         options.set_iterate_upper_bound(end)

@@ -27,12 +27,19 @@ class Member:
     name: str
     client_port: int
     process: subprocess.Popen[bytes]
+    command: list[str]
     stopped: bool = False
 
     def kill(self) -> None:
         """End it as a crash would, and wait until it is gone."""
         self.process.kill()
         self.process.wait()
+
+    def restart(self) -> None:
+        """Start it again with what it has on disk."""
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def pause(self) -> None:
         """Hang it: it keeps its connections and answers nothing."""
@@ -50,7 +57,6 @@ class EtcdCluster:
     """Members that form one etcd."""
 
     members: list[Member] = field(default_factory=list)
-    scheme: str = "http"
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -122,7 +128,7 @@ def start(folder: Path, count: int, *extra: str) -> EtcdCluster:
         ]
         with (folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
-        cluster.members.append(Member(name, client, process))
+        cluster.members.append(Member(name, client, process, command))
     return cluster
 
 

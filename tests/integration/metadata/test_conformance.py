@@ -344,6 +344,27 @@ async def test_a_closed_store_refuses(connect: Connect) -> None:
         await take(store, b"", ABSENT, 1)
 
 
+async def test_closing_ends_what_is_under_way(connect: Connect) -> None:
+    store = await connect()
+    start = await store.transaction([], [Put(b"a", b"1")])
+    session = await store.session(TTL_S)
+    seen: list[Changes] = []
+
+    async def watch() -> None:
+        async with aclosing(store.watch(b"a", start.revision)) as found:
+            async for changes in found:
+                seen.append(changes)
+                await store.close()
+
+    watching = asyncio.ensure_future(watch())
+    await store.transaction([], [Put(b"a", b"2")])
+    with pytest.raises(MetadataError, match="closed"):
+        await watching
+
+    assert 1 == len(seen)
+    await session.lost()
+
+
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_lost_answer_is_settled(store: MetadataStore, applied: bool) -> None:
     lossy = Lossy(store, applied=applied)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.cluster.metadata.port import ABSENT, Delete, Put, Revision
+from kvstore.cluster.metadata.port import Delete, Put, Revision
 from kvstore.cluster.metadata.rocks import open_rocks
 from kvstore.errors import CompactedError, MetadataError
 
@@ -115,15 +115,20 @@ async def test_a_session_whose_process_was_paused_is_lost(tmp_path: Path) -> Non
     await store.close()
 
 
-async def test_closing_wakes_those_who_watch(tmp_path: Path) -> None:
+async def test_closing_in_the_middle_of_a_range_ends_it(tmp_path: Path) -> None:
     store = await open_rocks(tmp_path / "m")
-    watching = asyncio.ensure_future(anext(store.watch(b"", ABSENT)))
+    for first in range(0, 2000, 100):
+        await store.transaction([], [Put(b"%d" % (first + index), b"") for index in range(100)])
+    listing = asyncio.ensure_future(store.range(b""))
     await asyncio.sleep(0)
 
     await store.close()
 
     with pytest.raises(MetadataError, match="closed"):
-        await watching
+        await listing
+    again = await open_rocks(tmp_path / "m")
+    assert 2000 == len((await again.range(b"")).entries)
+    await again.close()
 
 
 async def test_a_killed_process_loses_nothing_that_was_answered(tmp_path: Path) -> None:
