@@ -61,6 +61,11 @@ class EtcdStore:
         """What every key of this store begins with in the etcd."""
         return self._prefix
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the members are, as `host:port`."""
+        return self._connection.options.endpoints
+
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key, as of no earlier than now."""
         check_key(key)

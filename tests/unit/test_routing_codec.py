@@ -5,7 +5,7 @@ from functools import cache
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.routing_values import large_routing, routing_infos
 
@@ -43,12 +43,14 @@ def test_a_column_of_ids_decodes_to_its_ids(ids: set[int]) -> None:
     assert sorted(ids) == decode_ids(encode_ids(sorted(ids)), "ids", len(ids), 2**32 - 1)
 
 
+@settings(max_examples=40)
 @given(routing_infos())
 def test_routing_info_decodes_to_itself(routing: RoutingInfo) -> None:
     assert [] == list(problems_of(routing))
     assert routing == decode_routing(encode_routing(routing))
 
 
+@settings(max_examples=40)
 @given(routing_infos(), routing_infos())
 def test_a_delta_leads_from_one_version_to_the_other(a: RoutingInfo, b: RoutingInfo) -> None:
     delta = delta_between(a, b)
@@ -57,6 +59,7 @@ def test_a_delta_leads_from_one_version_to_the_other(a: RoutingInfo, b: RoutingI
     assert b == apply_delta(delta, a)
 
 
+@settings(max_examples=40)
 @given(routing_infos())
 def test_a_delta_between_equals_changes_nothing(routing: RoutingInfo) -> None:
     again = decode_routing(encode_routing(routing))
@@ -145,6 +148,7 @@ def test_bytes_that_are_no_routing_info_are_refused(encoded: bytes) -> None:
         decode_delta(encoded)
 
 
+@settings(max_examples=40)
 @given(routing_infos(), st.data())
 def test_a_message_cut_short_is_refused(routing: RoutingInfo, data: st.DataObject) -> None:
     encoded = encode_routing(routing)
@@ -154,6 +158,7 @@ def test_a_message_cut_short_is_refused(routing: RoutingInfo, data: st.DataObjec
         decode_routing(encoded[:cut])
 
 
+@settings(max_examples=40)
 @given(routing_infos(), st.data())
 def test_a_message_with_a_changed_byte_is_refused_or_consistent(
     routing: RoutingInfo, data: st.DataObject

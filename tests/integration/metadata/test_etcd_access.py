@@ -16,7 +16,7 @@ from integration.metadata.etcd_cluster import EtcdCluster, Member, etcd_cluster,
 
 from kvstore.cluster.metadata.connect import connect_metadata
 from kvstore.cluster.metadata.port import ABSENT, Created, MetadataStore, Put
-from kvstore.errors import InvalidURLError, MetadataError, MetadataUnavailableError
+from kvstore.errors import MetadataError, MetadataUnavailableError
 
 if TYPE_CHECKING:
     from kvstore.cluster.metadata.etcd_connection import EtcdOptions
@@ -169,20 +169,6 @@ async def test_certificates_are_checked_on_both_sides(tmp_path: Path) -> None:
             with pytest.raises(MetadataUnavailableError):
                 await store.transaction([], [Put(b"a", b"2")])
             await store.close()
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "etcd:///prefix", "redis://there", "file:///", "file://there/x", "etcd://a?colour=red"],
-)
-async def test_another_url_is_refused(url: str) -> None:
-    with pytest.raises(InvalidURLError):
-        await connect_metadata(url, {})
-
-
-async def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MetadataError, match=r"cannot read .*missing\.pem"):
-        await connect_metadata(f"etcd://localhost?ca={tmp_path}/missing.pem", {})
 
 
 class Authority:
