@@ -35,8 +35,12 @@ What always holds:
    there, the last in the chain's order starts: what the tail committed, readers may have seen.
 5. At most one target is SYNCING.
 
-A node that starts reports its targets OFFLINE until the routing info shows that none of them is
-SERVING or SYNCING: what it held in memory is gone, so it must come back by way of the table.
+What the table asks of nodes:
+a. A node that starts reports its targets OFFLINE until the routing info shows that none of them is
+   SERVING or SYNCING: what it held in memory is gone, so they must come back by way of the table.
+b. Once a SYNCING target has said that it is up to date, no update of that chain version is
+   acknowledged without it. Its report may be late: it can become SERVING, and be what is left of the
+   chain, at any moment after it.
 """
 
 from collections.abc import Mapping

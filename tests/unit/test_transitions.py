@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from kvstore.cluster.chains import new_chain
-from kvstore.cluster.ids import ChainId, NodeId, TargetId
+from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, TargetId
 from kvstore.cluster.routing import Chain, Target
 from kvstore.cluster.states import LocalState, PublicState
 from kvstore.cluster.transitions import Report, next_chain
@@ -25,20 +25,46 @@ class Replicas:
         self.acknowledged = 0
         self.reports: dict[TargetId, Report] = {}
         self.up = dict.fromkeys(self.held, True)
+        self.synced: set[TargetId] = set()
+        self.said: dict[TargetId, ChainVersion] = {}
+        self.on_the_way: list[tuple[int, TargetId, Report]] = []
 
     def step(self, now_ns: int) -> None:
         for target in self.held:
             if self.random.random() < 0.15:
                 self.up[target] = not self.up[target]
+                self.synced.discard(target)
             if self.random.random() < 0.7:
-                self.reports[target] = self.report(target, now_ns)
+                late_ns = now_ns + self.random.randrange(3)
+                self.on_the_way.append((late_ns, target, self.report(target, now_ns)))
+        self.deliver(now_ns)
         self.chain = next_chain(self.chain, self.reports, now_ns).chain
         serving = self.chain.in_state(PublicState.SERVING)
         assert all(self.held[target] == self.acknowledged for target in serving)
-        if serving and all(self.up[target] for target in serving):
+        self.update(serving)
+
+    def update(self, serving: tuple[TargetId, ...]) -> None:
+        """Acknowledge an update that all hold who serve, or have said that they are up to date.
+
+        Without the latter, a target could become serving by a report that is late, and lack it.
+        """
+        syncing = self.chain.in_state(PublicState.SYNCING)
+        said = [target for target in syncing if self.said.get(target) == self.chain.version]
+        if not serving or not self.synced.issuperset(said):
+            return
+        if all(self.up[target] for target in (*serving, *said)):
             self.acknowledged += 1
-            for target in serving:
+            for target in (*serving, *said):
                 self.held[target] = self.acknowledged
+
+    def deliver(self, now_ns: int) -> None:
+        """Hand over the reports whose time has come, each target's in their order."""
+        due = [entry for entry in self.on_the_way if entry[0] <= now_ns]
+        self.on_the_way = [entry for entry in self.on_the_way if entry[0] > now_ns]
+        for _, target, report in sorted(due, key=lambda entry: entry[2].lease_end_ns):
+            known = self.reports.get(target)
+            if known is None or known.lease_end_ns < report.lease_end_ns:
+                self.reports[target] = report
 
     def report(self, target: TargetId, now_ns: int) -> Report:
         """What an honest node says: a target is up to date once it has synced in this version."""
@@ -46,6 +72,8 @@ class Replicas:
         syncing = target in self.chain.in_state(PublicState.SYNCING)
         if self.up[target] and syncing and self.random.random() < 0.5:
             # From here on it gets every update too, as long as the chain stays as it is.
+            self.synced.add(target)
+            self.said[target] = self.chain.version
             self.held[target] = self.acknowledged
             local = LocalState.UPTODATE
         return Report(local, self.chain.version, now_ns + LEASE_NS)
