@@ -39,8 +39,8 @@ What the table asks of nodes:
 a. A node that starts reports its targets OFFLINE until the routing info shows that none of them is
    SERVING or SYNCING: what it held in memory is gone, so they must come back by way of the table.
 b. Once a SYNCING target has said that it is up to date, no update of that chain version is
-   acknowledged without it. Its report may be late: it can become SERVING, and be what is left of the
-   chain, at any moment after it.
+   acknowledged without it. Its report may be late: it can become SERVING, and be what is left of
+   the chain, at any moment after it.
 """
 
 from collections.abc import Mapping

@@ -41,7 +41,7 @@ EPOCH_KEY = b"epoch"
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
+class Holder:
     """What the key of the primary says."""
 
     epoch: Epoch
@@ -55,13 +55,13 @@ class Primary:
 
     store: MetadataStore
     session: Session
-    leader: Leader
+    holder: Holder
     token: Revision
 
     @property
     def epoch(self) -> Epoch:
         """The count of this lease."""
-        return self.leader.epoch
+        return self.holder.epoch
 
     def alive(self) -> bool:
         """Say whether nobody else can be primary at this moment."""
@@ -120,18 +120,18 @@ async def campaign(store: MetadataStore, session: Session, name: str) -> Primary
             if primary is not None:
                 return primary
         elif entry.session == session.id:
-            return Primary(store, session, leader_of(entry), entry.created)
+            return Primary(store, session, holder_of(entry), entry.created)
         else:
             await _until_gone(store, session, snapshot.revision)
 
 
-async def current_leader(store: MetadataStore) -> Leader | None:
+async def current_holder(store: MetadataStore) -> Holder | None:
     """Return who is primary now, as far as the store knows."""
     entry = await store.get(PRIMARY_KEY)
-    return None if entry is None else leader_of(entry)
+    return None if entry is None else holder_of(entry)
 
 
-def leader_of(entry: Entry) -> Leader:
+def holder_of(entry: Entry) -> Holder:
     """Return what the key of the primary says."""
     try:
         epoch, name = msgpack.unpackb(entry.value)
@@ -139,7 +139,7 @@ def leader_of(entry: Entry) -> Leader:
             raise ValueError(f"{epoch!r}, {name!r}")
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise MetadataError(f"the key of the primary is damaged: {error}") from error
-    return Leader(Epoch(epoch), name)
+    return Holder(Epoch(epoch), name)
 
 
 async def _claim(store: MetadataStore, session: Session, name: str) -> Primary | None:
@@ -162,7 +162,7 @@ async def _claim(store: MetadataStore, session: Session, name: str) -> Primary |
         return None
     if not outcome.succeeded:
         return None
-    return Primary(store, session, Leader(epoch, name), outcome.revision)
+    return Primary(store, session, Holder(epoch, name), outcome.revision)
 
 
 async def _until_gone(store: MetadataStore, session: Session, after: Revision) -> None:
@@ -192,5 +192,5 @@ async def _deleted(store: MetadataStore, after: Revision) -> None:
 def _successor(entry: Entry | None) -> str:
     if entry is None:
         return "nobody is primary now"
-    leader = leader_of(entry)
-    return f"{leader.name} is primary since epoch {leader.epoch}"
+    holder = holder_of(entry)
+    return f"{holder.name} is primary since epoch {holder.epoch}"

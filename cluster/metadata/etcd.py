@@ -1,6 +1,6 @@
 """The metadata store in an etcd, for control planes of several processes on several machines.
 
-A thin client over gRPC. Every change by a primary is to be guarded by its leader key
+A thin client over gRPC. Every change by a primary is to be guarded by its key
 (`kvstore.cluster.metadata.election`): etcd itself fences nothing.
 """
 

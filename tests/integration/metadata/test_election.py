@@ -11,8 +11,8 @@ from kvstore.cluster.metadata.election import (
     PRIMARY_KEY,
     Primary,
     campaign,
-    current_leader,
-    leader_of,
+    current_holder,
+    holder_of,
 )
 from kvstore.cluster.metadata.port import (
     ABSENT,
@@ -43,13 +43,13 @@ async def elect(store: MetadataStore, name: str) -> Primary:
 
 
 async def test_the_first_candidate_is_primary_of_epoch_one(store: MetadataStore) -> None:
-    assert await current_leader(store) is None
+    assert await current_holder(store) is None
 
     primary = await elect(store, "a:1")
 
     assert primary.alive()
-    assert (1, "a:1") == (primary.epoch, primary.leader.name)
-    assert primary.leader == await current_leader(store)
+    assert (1, "a:1") == (primary.epoch, primary.holder.name)
+    assert primary.holder == await current_holder(store)
 
 
 async def test_a_second_candidate_waits_until_the_first_resigns(connect: Connect) -> None:
@@ -63,7 +63,7 @@ async def test_a_second_candidate_waits_until_the_first_resigns(connect: Connect
     second = await waiting
 
     assert not first.alive()
-    assert (2, "b") == (second.epoch, second.leader.name)
+    assert (2, "b") == (second.epoch, second.holder.name)
 
 
 async def test_a_second_candidate_takes_over_when_the_first_has_died(connect: Connect) -> None:
@@ -139,7 +139,7 @@ async def test_a_primarys_failed_compare_is_no_loss_of_its_right(store: Metadata
 
 async def test_a_primary_settles_lost_answers(store: MetadataStore) -> None:
     elected = await elect(store, "a")
-    lossy = Primary(Lossy(store, applied=True), elected.session, elected.leader, elected.token)
+    lossy = Primary(Lossy(store, applied=True), elected.session, elected.holder, elected.token)
 
     assert (await lossy.transact([Modified(b"x", ABSENT)], [Put(b"x", b"1")])).succeeded
 
@@ -148,7 +148,7 @@ async def test_a_primary_settles_lost_answers(store: MetadataStore) -> None:
 async def test_a_lost_answer_to_a_candidacy_is_settled(store: MetadataStore, applied: bool) -> None:
     primary = await campaign(Lossy(store, applied=applied), await store.session(TTL_S), "a")
 
-    assert (1, "a") == (primary.epoch, primary.leader.name)
+    assert (1, "a") == (primary.epoch, primary.holder.name)
     entry = await store.get(PRIMARY_KEY)
     assert entry is not None
     assert primary.token == entry.created
@@ -173,7 +173,7 @@ async def test_followers_see_each_primary(connect: Connect) -> None:
     async def watch() -> None:
         async for found in follow(store, PRIMARY_KEY):
             entries = found.entries if isinstance(found, Snapshot) else found.changes
-            names.extend(leader_of(entry).name for entry in entries if isinstance(entry, Entry))
+            names.extend(holder_of(entry).name for entry in entries if isinstance(entry, Entry))
             if len(names) == 2:
                 return
 
@@ -190,4 +190,4 @@ async def test_a_damaged_key_of_the_primary_is_reported(store: MetadataStore) ->
     await store.transaction([], [Put(PRIMARY_KEY, b"\xc1")])
 
     with pytest.raises(MetadataError, match="is damaged"):
-        await current_leader(store)
+        await current_holder(store)
