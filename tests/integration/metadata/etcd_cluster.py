@@ -30,6 +30,10 @@ class Member:
     command: list[str]
     stopped: bool = False
 
+    @property
+    def killed(self) -> bool:
+        return self.process.poll() is not None
+
     def kill(self) -> None:
         """End it as a crash would, and wait until it is gone."""
         self.process.kill()
@@ -81,6 +85,12 @@ class EtcdCluster:
         for member in self.members:
             if member.stopped:
                 member.resume()
+
+    def restart(self) -> None:
+        """Start every killed member again."""
+        for member in self.members:
+            if member.killed:
+                member.restart()
 
     def close(self) -> None:
         for member in self.members:
