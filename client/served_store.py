@@ -18,11 +18,13 @@ from functools import reduce
 from struct import Struct
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import PACKED_SIZE_MAX, RoutingError, RoutingInfo, unpack
+from kvstore.cluster.codec import decode_routing
+from kvstore.cluster.routes import Routes, routes_of
 from kvstore.errors import (
     DeniedError,
     KVStoreError,
     KVTimeoutError,
+    MalformedRoutingError,
     StoreAccessError,
     StoreClosedError,
     StoreCorruptError,
@@ -48,6 +50,8 @@ REFRESH_INTERVAL_S = 1.0
 """How often batches are looked at for trouble, and nodes are asked at most."""
 REFRESH_TIMEOUT_S = 2.0
 """How long one node may take to answer in the background: closing waits for it."""
+ROUTING_SIZE_MAX = 4 << 20
+"""Room for what a node answers: 1,000 nodes and 20,000 chains are 1.2 MB."""
 PAGE_SIZE = 256 << 10
 PAGE_SIZE_MAX = 8 << 20
 """Bytes of a page of keys, and where that is too small: room for the longest in one step."""
@@ -91,7 +95,7 @@ class ServedStore(NativeClient):
     def __init__(self, options: ClientOptions) -> None:
         """Ask a node where keys are; raises a StoreOpenError when none says it."""
         super().__init__(options)
-        self._routing: RoutingInfo | None = None
+        self._routes: Routes | None = None
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._refresh_timeout_s = min(REFRESH_TIMEOUT_S, options.connect_timeout_s)
@@ -104,10 +108,10 @@ class ServedStore(NativeClient):
             raise
 
     @property
-    def routing(self) -> RoutingInfo:
-        """The routing info that batches go by."""
-        assert self._routing is not None, "a store opens with it"
-        return self._routing
+    def routes(self) -> Routes:
+        """Where batches go, by the newest routing info known."""
+        assert self._routes is not None, "a store opens with them"
+        return self._routes
 
     def close(self, timeout_s: float) -> None:
         """Wait for calls in progress, close every connection."""
@@ -135,33 +139,31 @@ class ServedStore(NativeClient):
         said = "; ".join(map(str, failures)) or "no time to ask any node"
         raise kind(f"cannot open {self.options.name}: {said}")
 
-    def _fetch(self, address: Address, timeout_s: float) -> RoutingInfo:
+    def _fetch(self, address: Address, timeout_s: float) -> Routes:
         try:
             kind = ControlKind.ROUTING
-            packed = self.control(address, NO_TARGET, kind, b"", PACKED_SIZE_MAX, timeout_s)
-            return unpack(packed)
+            encoded = self.control(address, NO_TARGET, kind, b"", ROUTING_SIZE_MAX, timeout_s)
+            return routes_of(decode_routing(encoded), self.options.name_space)
         except ControlError as error:
             kind_of_error = OPEN_ERRORS.get(error.number, StoreUnreachableError)
             raise kind_of_error(named(address, error)) from error
-        except RoutingError as error:
+        except MalformedRoutingError as error:
             raise StoreUnreachableError(f"{address}: {error}") from error
 
-    def _adopt(self, routing: RoutingInfo) -> None:
-        """Go by this routing info, unless there is a newer one."""
+    def _adopt(self, routes: Routes) -> None:
+        """Go by these routes, unless newer ones are known."""
         with self._changing:
-            known = self._routing
-            if known is not None and routing.routing_version <= known.routing_version:
+            known = self._routes
+            if known is not None and routes.routing_version <= known.routing_version:
                 return
-            nodes = list(routing.nodes)
-            places = {node: place for place, node in enumerate(nodes)}
-            heads = [routing.head_of(slot) for slot in range(len(routing.slots))]
+            places = {node: place for place, node in enumerate(routes.nodes)}
             self.route(
-                routing.routing_version,
-                [routing.nodes[node] for node in nodes],
-                [places[routing.targets[head]] for head in heads],
-                heads,
+                routes.routing_version,
+                list(routes.nodes.values()),
+                [places[routes.targets[target]] for target in routes.slots],
+                routes.slots,
             )
-            self._routing = routing
+            self._routes = routes
 
     def _watch(self) -> None:
         """Ask for newer routing info while batches are in trouble; runs on its own thread."""
@@ -177,8 +179,8 @@ class ServedStore(NativeClient):
             pass
 
     def _refresh(self) -> None:
-        known = self.routing.routing_version
-        addresses = dict.fromkeys((*self.routing.nodes.values(), *self.options.addresses))
+        known = self.routes.routing_version
+        addresses = dict.fromkeys((*self.routes.nodes.values(), *self.options.addresses))
         for address in addresses:
             if self._stopping.is_set():
                 return
@@ -186,7 +188,7 @@ class ServedStore(NativeClient):
                 self._adopt(self._fetch(address, self._refresh_timeout_s))
             except StoreOpenError:
                 continue
-            if self.routing.routing_version > known:
+            if self.routes.routing_version > known:
                 return
 
     # Control requests to one target.
@@ -206,11 +208,11 @@ class ServedStore(NativeClient):
         return self.control(self._address_of(target), target, kind, body, room, max(left_s, 0.001))
 
     def _address_of(self, target: int) -> Address:
-        routing = self.routing
-        node = routing.targets.get(target)
+        routes = self.routes
+        node = routes.targets.get(target)
         if node is None:
             raise ControlError(errno.ENOENT, f"target {target} is in no chain any more")
-        return routing.nodes[node]
+        return routes.nodes[node]
 
     def _asked(
         self, target: int, kind: ControlKind, body: bytes = b"", room: int = 0, timeout_s: float = 0
@@ -241,7 +243,7 @@ class ServedStore(NativeClient):
     # The whole store. A cursor is the target in the high bits and the target's own in the low 64.
 
     def _targets(self) -> list[int]:
-        return sorted(self.routing.targets)
+        return sorted(self.routes.targets)
 
     def _place(self, cursor: int) -> tuple[int, int]:
         """Return target and cursor of a walk's cursor; 0 begins with the first target."""
@@ -314,19 +316,19 @@ class ServedStore(NativeClient):
         targets = self._targets()
         found = [self._statistics(target, self._asked)[1] for target in targets]
         text = self._asked(targets[0], ControlKind.DESCRIBE, room=DESCRIPTION_SIZE)
-        nodes = len({self.routing.targets.get(target) for target in targets})
+        nodes = len({self.routes.targets.get(target) for target in targets})
         said = text.decode("utf-8", "replace")
         return summed(f"nodes={nodes} targets={len(targets)} {said}", found)
 
     def survey(self) -> Iterator[NodeSurvey]:
         """Yield what each node says of itself, also of those that do not answer."""
-        routing = self.routing
-        for node in sorted(routing.nodes):
-            address, error = routing.nodes[node], ""
+        routes = self.routes
+        for node in sorted(routes.nodes):
+            address, error = routes.nodes[node], ""
             statistics: NodeStatistics | None = None
             stats: dict[int, Stats] = {}
             try:
-                for target in routing.targets_of(node):
+                for target in routes.targets_of(node):
                     statistics, stats[target] = self._statistics(target, self._asked_briefly)
             except KVStoreError as failure:
                 error, statistics, stats = str(failure), None, {}

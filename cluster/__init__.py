@@ -1,1 +1,1 @@
-"""Many nodes as one store: where keys are, and the nodes of one machine together."""
+"""Many nodes as one store: routing info, chains, placement, metadata; nodes of one machine."""

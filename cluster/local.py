@@ -27,8 +27,9 @@ from urllib.parse import quote
 
 from kvstore.addresses import Address
 from kvstore.cluster.processes import ProcessId, identify, send_signal, stop
-from kvstore.cluster.routing import RoutingInfo, even_slots, one_target_each
+from kvstore.cluster.routing import RoutingInfo
 from kvstore.cluster.routing_file import read_routing_file, write_routing_file
+from kvstore.cluster.static_routing import even_slots, static_routing
 from kvstore.errors import KVStoreError
 from kvstore.shared_secret import read_or_make_secret
 
@@ -339,17 +340,17 @@ def publish(directory: Path, cluster: LocalCluster) -> None:
     path = directory / "routing.json"
     routing = routing_of(cluster)
     known = read_routing_file(path) if path.exists() else None
-    if known is not None and replace(known, routing_version=routing.routing_version) == routing:
+    if known is not None and replace(known, version=routing.version) == routing:
         routing = known
     else:
         write_routing_file(path, routing)
     for node in cluster.nodes:
         add_routing_key(Path(node.directory) / "node.toml", path)
-        if published_version(node) != routing.routing_version:
+        if published_version(node) != routing.version:
             send_signal(node.process, signal.SIGHUP)
     deadline = time.monotonic() + RELOAD_TIMEOUT_S
     for node in cluster.nodes:
-        while published_version(node) != routing.routing_version:
+        while published_version(node) != routing.version:
             if not node.process.running or time.monotonic() > deadline:
                 raise LocalClusterError(
                     f"node {node.node} has not taken the routing info", Path(node.log)
@@ -383,7 +384,7 @@ def routing_of(cluster: LocalCluster) -> RoutingInfo:
         for node in cluster.nodes
         for target in targets_of(node.node, cluster.settings)
     }
-    return one_target_each(
+    return static_routing(
         time.time_ns() // 1_000_000,
         {node.node: Address.parse(node.address) for node in cluster.nodes},
         targets,

@@ -1,217 +1,184 @@
-"""Routing info: one version of all nodes, targets, chains and slots, and how it travels.
+"""Routing info: one version of all nodes, targets, chains, slots and namespaces, as values.
 
-slot ──slots──► chain ──chains──► targets, head first ──targets──► node ──nodes──► address
-
-What a node answers to KV_CONTROL_ROUTING is this, as a msgpack map:
-
-    format_version   1; any other is refused
-    routing_version  grows with each change; a client goes by the highest it has seen
-    nodes            [[node, "name:port"], ...]
-    targets          [[target, node], ...]
-    chains           [[chain, chain version, [target, ...]], ...]
-    slots            [[chain, count], ...]: runs in the order of slots; the counts add up to a
-                     power of two
-
-Guarantees: whatever unpacks is whole: every slot has a chain, every chain its targets, every target
-its node. Leaves to others: where it comes from, and which of two is newer.
+Nothing here is changed in place: a change makes new values and a higher version, and shares what
+stayed. `problems_of` names what is inconsistent; decoders and mgmtd refuse what it names.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
 
-import msgpack
+from kvstore.cluster.ids import (
+    ChainId,
+    ChainVersion,
+    NodeId,
+    RoutingVersion,
+    SlotTableId,
+    TargetId,
+)
+from kvstore.cluster.states import Durability, Eviction, NodeKind, NodeState, PublicState
 
-from kvstore.addresses import Address
-from kvstore.errors import InvalidOptionError, KVStoreError
+ADDRESSES_MAX = 16
+NAME_SIZE_MAX = 255
+NODES_MAX = 1 << 16
+TARGETS_MAX = 1 << 20
+CHAINS_MAX = 1 << 18
+CHAIN_TARGETS_MAX = 16
+SLOT_TABLES_MAX = 64
+SLOTS_MAX = 1 << 22
+NAMESPACES_MAX = 1 << 14
 
-FORMAT_VERSION = 1
-SLOT_COUNT_MAX = 65536
-"""As the core limits it (KV_SLOT_COUNT_MAX)."""
-SLOT_COUNT = 1024
-"""Slots of a cluster that nobody chose a count for."""
-NODES_MAX = 4096
-TARGETS_MAX = 65536
-ID_MAX = (1 << 32) - 1
-"""Of nodes, targets and chains; 0 names none."""
-PACKED_SIZE_MAX = 4 << 20
+NIL_UUID = UUID(int=0)
+VERSION_OF_NOTHING = RoutingVersion(0)
 
 
-class RoutingError(KVStoreError):
-    """Routing info is malformed or contradicts itself; the message says where."""
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process with a stable id."""
+
+    id: NodeId
+    kind: NodeKind
+    state: NodeState
+    addresses: tuple[str, ...]
+    """`host:port`, one for each network; every one leads to the node."""
+    rack: str = ""
+    """Nodes of one rack fail together; "" where racks do not matter."""
+    incarnation: int = 0
+    """Grows at every start of the process, so that a restart is never taken for a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One replica's storage on one disk of one node. A target in no chain is a spare."""
+
+    id: TargetId
+    node: NodeId
+    disk: int
+    """Counts the disks of the node from 0."""
+    capacity_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTarget:
+    """A place in a chain."""
+
+    target: TargetId
+    state: PublicState
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Ordered targets that hold the same data, the head first."""
+    """Ordered targets that hold the same data: serving ones first, the head at the front."""
 
-    chain: int
-    chain_version: int
-    targets: tuple[int, ...]
+    id: ChainId
+    version: ChainVersion
+    targets: tuple[ChainTarget, ...]
+
+    def in_state(self, state: PublicState) -> tuple[TargetId, ...]:
+        """Return the targets in one state, in the order of the chain."""
+        return tuple(place.target for place in self.targets if place.state is state)
+
+    @property
+    def head(self) -> TargetId | None:
+        """The target that takes updates from clients; None while none serves."""
+        serving = self.in_state(PublicState.SERVING)
+        return serving[0] if serving else None
+
+    @property
+    def tail(self) -> TargetId | None:
+        """The target that commits first; None while none serves."""
+        serving = self.in_state(PublicState.SERVING)
+        return serving[-1] if serving else None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTable:
+    """Which chain holds which fraction of the key space; the index in `chains` is the slot."""
+
+    id: SlotTableId
+    chains: tuple[ChainId, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePolicy:
+    """What holds for every key of a namespace. Zero means no limit."""
+
+    name: str
+    slot_table: SlotTableId
+    replicas: int = 3
+    durability: Durability = Durability.DISK
+    eviction: Eviction = Eviction.NONE
+    ttl_ms: int = 0
+    size_max: int = 0
+    """Quota: bytes of all values."""
+    objects_max: int = 0
+    """Quota: how many keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingInfo:
-    """All of it; made whole or not at all."""
+    """All that a client needs to find any key, and a node to know its place."""
 
-    routing_version: int
-    nodes: dict[int, Address]
-    targets: dict[int, int]
-    """The node of each target."""
-    chains: dict[int, Chain]
-    slots: tuple[int, ...]
-    """The chain of each slot."""
-
-    def __post_init__(self) -> None:
-        """Raise RoutingError unless everything refers to something."""
-        check_slot_count(len(self.slots))
-        if not 0 < self.routing_version < 1 << 64:
-            raise RoutingError(f"routing_version: {self.routing_version!r} is not 1 or more")
-        for what, ids in (("node", self.nodes), ("target", self.targets), ("chain", self.chains)):
-            for number in ids:
-                check_id(what, number)
-        for target, node in self.targets.items():
-            if node not in self.nodes:
-                raise RoutingError(f"target {target}: there is no node {node}")
-        for chain in self.chains.values():
-            for target in chain.targets:
-                if target not in self.targets:
-                    raise RoutingError(f"chain {chain.chain}: there is no target {target}")
-            if not chain.targets:
-                raise RoutingError(f"chain {chain.chain}: it has no target")
-        for number in set(self.slots):
-            if number not in self.chains:
-                raise RoutingError(f"slots: there is no chain {number}")
-
-    def targets_of(self, node: int) -> tuple[int, ...]:
-        """Return the targets of a node."""
-        return tuple(target for target, of in self.targets.items() if of == node)
-
-    def head_of(self, slot: int) -> int:
-        """Return the target that a client asks for the keys of a slot."""
-        return self.chains[self.slots[slot]].targets[0]
-
-    def pack(self) -> bytes:
-        """Return the bytes that unpack() reads."""
-        packed: bytes = msgpack.packb(
-            {
-                "format_version": FORMAT_VERSION,
-                "routing_version": self.routing_version,
-                "nodes": [[node, str(address)] for node, address in self.nodes.items()],
-                "targets": [[target, node] for target, node in self.targets.items()],
-                "chains": [
-                    [chain.chain, chain.chain_version, list(chain.targets)]
-                    for chain in self.chains.values()
-                ],
-                "slots": [[chain, len(list(run))] for chain, run in groupby(self.slots)],
-            }
-        )
-        assert len(packed) <= PACKED_SIZE_MAX
-        return packed
+    version: RoutingVersion = VERSION_OF_NOTHING
+    cluster: UUID = NIL_UUID
+    nodes: Mapping[NodeId, Node] = field(default_factory=dict)
+    targets: Mapping[TargetId, Target] = field(default_factory=dict, repr=False)
+    chains: Mapping[ChainId, Chain] = field(default_factory=dict, repr=False)
+    slot_tables: Mapping[SlotTableId, SlotTable] = field(default_factory=dict)
+    namespaces: Mapping[str, NamespacePolicy] = field(default_factory=dict)
 
 
-def one_target_each(
-    routing_version: int, nodes: dict[int, Address], targets: dict[int, int], slots: Sequence[int]
-) -> RoutingInfo:
-    """Return routing info whose chains have one target, and its number; *slots* name targets."""
-    chains = {target: Chain(target, 1, (target,)) for target in targets}
-    return RoutingInfo(routing_version, nodes, targets, chains, tuple(slots))
+def problems_of(routing: RoutingInfo) -> Iterator[str]:
+    """Name every inconsistency; nothing for routing info that can be used."""
+    for target in routing.targets.values():
+        if target.node not in routing.nodes:
+            yield f"target {target.id} is on node {target.node}, which is not known"
+    yield from _chain_problems(routing)
+    for table in routing.slot_tables.values():
+        yield from _slot_problems(table, routing)
+    for policy in routing.namespaces.values():
+        if policy.slot_table not in routing.slot_tables:
+            yield f"namespace {policy.name!r} uses slot table {policy.slot_table}: not known"
 
 
-def even_slots(targets: Sequence[int], slot_count: int = SLOT_COUNT) -> tuple[int, ...]:
-    """Return a target for each slot: runs whose lengths differ by one at most."""
-    assert 0 < len(targets) <= slot_count
-    return tuple(targets[slot * len(targets) // slot_count] for slot in range(slot_count))
+def is_power_of_two(count: int) -> bool:
+    """Say whether a slot table may have this many slots."""
+    return count > 0 and count & (count - 1) == 0
 
 
-def check_slot_count(count: int) -> None:
-    """Raise unless there may be so many slots."""
-    if not 0 < count <= SLOT_COUNT_MAX or count & (count - 1):
-        raise RoutingError(
-            f"the slot count is a power of two up to {SLOT_COUNT_MAX}, such as {SLOT_COUNT}; "
-            f"{count} is none"
-        )
+def _chain_problems(routing: RoutingInfo) -> Iterator[str]:
+    owners: dict[TargetId, ChainId] = {}
+    for chain in routing.chains.values():
+        if not chain.targets:
+            yield f"chain {chain.id} has no target"
+        yield from _order_problems(chain)
+        nodes: dict[NodeId, TargetId] = {}
+        for place in chain.targets:
+            owner = owners.setdefault(place.target, chain.id)
+            if owner != chain.id:
+                yield f"target {place.target} is in chain {owner} and in chain {chain.id}"
+            target = routing.targets.get(place.target)
+            if target is None:
+                yield f"chain {chain.id} has target {place.target}, which is not known"
+                continue
+            other = nodes.setdefault(target.node, place.target)
+            if other != place.target:
+                yield (
+                    f"chain {chain.id} has targets {other} and {place.target}"
+                    f" on one node, {target.node}"
+                )
 
 
-def check_id(what: str, number: int) -> None:
-    """Raise unless *number* may name something."""
-    if not 0 < number <= ID_MAX:
-        raise RoutingError(f"{what} {number!r}: ids go from 1 to {ID_MAX}")
+def _order_problems(chain: Chain) -> Iterator[str]:
+    states: Sequence[PublicState] = [place.state for place in chain.targets]
+    if sorted(states) != list(states):
+        yield f"chain {chain.id} does not list its targets in the order of their states"
+    if len({place.target for place in chain.targets}) != len(chain.targets):
+        yield f"chain {chain.id} has a target twice"
 
 
-# Unpacking, from whoever answers at an address.
-
-
-def unpack(packed: bytes) -> RoutingInfo:
-    """Return the routing info of what pack() returned; raises RoutingError for anything else."""
-    if len(packed) > PACKED_SIZE_MAX:
-        raise RoutingError(f"{len(packed)} bytes of routing info, {PACKED_SIZE_MAX} is the limit")
-    try:
-        fields: object = msgpack.unpackb(packed)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise RoutingError(f"no routing info: {error}") from error
-    if not isinstance(fields, dict):
-        raise RoutingError("no routing info: not a map")
-    if fields.get("format_version") != FORMAT_VERSION:
-        raise RoutingError(
-            f"routing info of format version {fields.get('format_version')!r}; "
-            f"this release reads version {FORMAT_VERSION}"
-        )
-    version = number_of("routing_version", fields.get("routing_version"))
-    nodes = rows_of(fields, "nodes", 2, NODES_MAX)
-    targets = rows_of(fields, "targets", 2, TARGETS_MAX)
-    chains = [chain_of(row) for row in rows_of(fields, "chains", 3, TARGETS_MAX)]
-    slots = [ids_of("slots", row) for row in rows_of(fields, "slots", 2, SLOT_COUNT_MAX)]
-    if sum(count for _, count in slots) > SLOT_COUNT_MAX:
-        raise RoutingError(f"slots: more than {SLOT_COUNT_MAX}")
-    return RoutingInfo(
-        version,
-        {number_of("nodes", node): address_of(address) for node, address in nodes},
-        dict(ids_of("targets", row) for row in targets),
-        {chain.chain: chain for chain in chains},
-        tuple(chain for chain, count in slots for _ in range(count)),
-    )
-
-
-def rows_of(fields: dict[object, object], name: str, width: int, most: int) -> list[list[object]]:
-    """Return a field that is a list of rows."""
-    rows = fields.get(name)
-    if not isinstance(rows, list) or not all(isinstance(r, list) and len(r) == width for r in rows):
-        raise RoutingError(f"{name}: expected rows of {width}")
-    if len(rows) > most:
-        raise RoutingError(f"{name}: {len(rows)} rows, {most} is the limit")
-    return rows
-
-
-def number_of(name: str, value: object) -> int:
-    """Return a whole number."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RoutingError(f"{name}: expected a number, got {value!r}")
-    return value
-
-
-def ids_of(name: str, row: list[object]) -> tuple[int, int]:
-    """Return a row of two numbers."""
-    return number_of(name, row[0]), number_of(name, row[1])
-
-
-def address_of(value: object) -> Address:
-    """Return the address of a node."""
-    if not isinstance(value, str):
-        raise RoutingError(f"nodes: expected an address, got {value!r}")
-    try:
-        return Address.parse(value)
-    except InvalidOptionError as error:
-        raise RoutingError(f"nodes: {error}") from error
-
-
-def chain_of(row: list[object]) -> Chain:
-    """Return a chain."""
-    targets = row[2]
-    if not isinstance(targets, list):
-        raise RoutingError(f"chains: expected targets, got {targets!r}")
-    return Chain(
-        number_of("chains", row[0]),
-        number_of("chains", row[1]),
-        tuple(number_of("chains", target) for target in targets),
-    )
+def _slot_problems(table: SlotTable, routing: RoutingInfo) -> Iterator[str]:
+    if not is_power_of_two(len(table.chains)):
+        yield f"slot table {table.id} has {len(table.chains)} slots, which is no power of two"
+    for chain in sorted(set(table.chains) - routing.chains.keys()):
+        yield f"slot table {table.id} names chain {chain}, which is not known"

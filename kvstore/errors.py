@@ -20,7 +20,18 @@
     ├── DeniedError                           the store is read-only, or a node grants no right
     ├── CorruptValueError                     stored bytes do not match their checksum
     ├── DeviceError                           the device failed to read or write
-    └── RequestCancelledError                 the store closed before the request was done
+    ├── RequestCancelledError                 the store closed before the request was done
+    └── ClusterError                          what only many nodes can do wrong
+        ├── MalformedRoutingError             (also ValueError) bytes that are no routing info
+        ├── RoutingVersionError               a delta between other versions than asked for
+        ├── ChainChangeError                  a change that would lose data or make no chain
+        ├── PlacementError                    the nodes cannot hold what was asked for
+        └── MetadataError                     the metadata store
+            ├── MetadataUnavailableError      nothing was changed
+            ├── AmbiguousError                the change may or may not have happened
+            ├── CompactedError                the changes asked for are forgotten: list again
+            ├── SessionLostError              the session's keys are gone, or may be
+            └── NotPrimaryError               another mgmtd is primary; nothing was changed
 
 Calls on one key raise them. Batch calls answer for each key, and raise only for the whole store.
 """
@@ -124,3 +135,47 @@ class DeviceError(KVStoreError):
 
 class RequestCancelledError(KVStoreError):
     """The store closed before this request was done; a set may or may not have happened."""
+
+
+class ClusterError(KVStoreError):
+    """What only many nodes can do wrong."""
+
+
+class MalformedRoutingError(ClusterError, ValueError):
+    """The bytes are no routing info and no delta that this version reads; says what, and where."""
+
+
+class RoutingVersionError(ClusterError):
+    """A delta leads from another version, or belongs to another cluster: ask for all of it."""
+
+
+class ChainChangeError(ClusterError):
+    """The change would lose data or leave no chain; the message says what to do instead."""
+
+
+class PlacementError(ClusterError):
+    """The nodes cannot hold the chains asked for; the message says what is short."""
+
+
+class MetadataError(ClusterError):
+    """The metadata store refused, or failed for good."""
+
+
+class MetadataUnavailableError(MetadataError):
+    """The metadata store did not answer in time; nothing was changed."""
+
+
+class AmbiguousError(MetadataError):
+    """No answer came: the change may have happened, or may still happen. Read before you go on."""
+
+
+class CompactedError(MetadataError):
+    """The changes since that revision are forgotten: list again, and watch from there."""
+
+
+class SessionLostError(MetadataError):
+    """The session was not renewed in time: its keys are gone, or may go at any moment."""
+
+
+class NotPrimaryError(MetadataError):
+    """This mgmtd is not, or no longer, the primary; nothing was changed."""

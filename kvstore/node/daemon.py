@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from kvstore.addresses import Address
+from kvstore.cluster.codec import encode_routing
 from kvstore.errors import KVStoreError
 from kvstore.native.node import NativeNode
 from kvstore.node.config import ConfigSource, NodeConfig, changes
@@ -28,7 +29,7 @@ from kvstore.node.events import EventLog
 from kvstore.node.http import Endpoint, Page, open_endpoint, plain
 from kvstore.node.log import Log, make_log
 from kvstore.node.metrics import NodeCollector
-from kvstore.node.routing import routing_to_publish
+from kvstore.node.routing import routing_to_publish, targets_of
 from kvstore.node.secret import secret_for
 
 DRAIN_STEP_S = 0.1
@@ -123,15 +124,15 @@ class Daemon:
     async def _publish(self, config: NodeConfig) -> None:
         assert self._node is not None
         routing = await asyncio.to_thread(routing_to_publish, config, self._listening)
-        self._node.publish_routing(routing.pack())
-        self._routing_version = routing.routing_version
+        self._node.publish_routing(encode_routing(routing))
+        self._routing_version = routing.version
         self._log.info(
             "routing info published",
-            routing_version=routing.routing_version,
+            routing_version=routing.version,
             nodes=len(routing.nodes),
             file=None if config.routing is None else str(config.routing),
         )
-        if not routing.targets_of(config.node):
+        if not targets_of(routing, config.node):
             self._log.warning("no slot belongs to this node", file=str(config.routing))
 
     async def _open_endpoint(self, node: NativeNode, config: NodeConfig) -> Address | None:

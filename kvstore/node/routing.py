@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import RoutingInfo, even_slots, one_target_each
+from kvstore.cluster.routing import RoutingInfo
 from kvstore.cluster.routing_file import read_routing_file
+from kvstore.cluster.static_routing import even_slots, static_routing
 from kvstore.errors import InvalidOptionError
 from kvstore.node.config import NodeConfig
 
@@ -16,7 +17,7 @@ def routing_to_publish(config: NodeConfig, listening: Sequence[Address]) -> Rout
     if config.routing is None:
         return own_routing(config, listening)
     routing = read_routing_file(config.routing)
-    missing = sorted(set(routing.targets_of(config.node)) - set(config.targets))
+    missing = sorted(set(targets_of(routing, config.node)) - set(config.targets))
     if missing:
         raise InvalidOptionError(
             f"{config.routing}: slots belong to target {missing[0]} of node {config.node}, "
@@ -25,10 +26,15 @@ def routing_to_publish(config: NodeConfig, listening: Sequence[Address]) -> Rout
     return routing
 
 
+def targets_of(routing: RoutingInfo, node: int) -> list[int]:
+    """Return the targets that a node is said to have."""
+    return [target.id for target in routing.targets.values() if target.node == node]
+
+
 def own_routing(config: NodeConfig, listening: Sequence[Address]) -> RoutingInfo:
     """Return all slots spread over the node's own targets; a later start is a newer version."""
     targets = sorted(config.targets)
-    return one_target_each(
+    return static_routing(
         time.time_ns() // 1_000_000,
         {config.node: advertised(config, listening)},
         dict.fromkeys(targets, config.node),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import even_slots, one_target_each
+from kvstore.cluster.codec import encode_routing
+from kvstore.cluster.static_routing import even_slots, static_routing
 from kvstore.native.node import NativeNode
 from kvstore.options import NodeOptions, ReactorDriver, StoreOptions
 
@@ -44,10 +45,9 @@ def served(
             node.add_target(target, options)
         address = node.listen(Address("127.0.0.1", 0))
         numbers = range(1, targets + 1)
-        routing = one_target_each(
-            1, {1: address}, dict.fromkeys(numbers, 1), even_slots(list(numbers))
-        )
-        node.publish_routing(routing.pack())
+        slots = even_slots(list(numbers))
+        routing = static_routing(1, {1: address}, dict.fromkeys(numbers, 1), slots)
+        node.publish_routing(encode_routing(routing))
         yield f"kv://{address}/default"
     finally:
         node.drain(1.0)

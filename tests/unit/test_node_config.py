@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.addresses import Address
+from kvstore.cluster.routes import routes_of
 from kvstore.errors import InvalidOptionError
 from kvstore.node.config import ConfigSource, LogLevel, LogStyle, NodeConfig, changes
 from kvstore.node.routing import advertised, routing_to_publish
@@ -200,11 +201,11 @@ def test_open_stands_for_no_secret(tmp_path: Path) -> None:
 def test_a_node_alone_has_every_slot(tmp_path: Path) -> None:
     config = ConfigSource(None, {"node": 5, "targets": ["3=/a", "4=/b"]}).load()
 
-    routing = routing_to_publish(config, [Address("127.0.0.1", 1234)])
+    routes = routes_of(routing_to_publish(config, [Address("127.0.0.1", 1234)]))
 
-    assert {5: Address("127.0.0.1", 1234)} == routing.nodes
-    assert {3: 5, 4: 5} == routing.targets
-    assert (512, 512) == (routing.slots.count(3), routing.slots.count(4))
+    assert {5: Address("127.0.0.1", 1234)} == routes.nodes
+    assert {3: 5, 4: 5} == routes.targets
+    assert (512, 512) == (routes.slots.count(3), routes.slots.count(4))
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,22 @@
-"""Routing info: whole or refused, from bytes and from files."""
+"""Routing files: whole or refused, and the refusal names the key."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import (
-    RoutingError,
-    RoutingInfo,
-    even_slots,
-    one_target_each,
-    unpack,
-)
 from kvstore.cluster.routing_file import (
     parse_routing,
     read_routing_file,
     routing_fields,
     write_routing_file,
 )
+from kvstore.cluster.static_routing import even_slots, static_routing
 from kvstore.errors import InvalidOptionError
 
-TWO_NODES = one_target_each(
+TWO_NODES = static_routing(
     7,
     {1: Address("10.0.0.1", 7400), 2: Address("::1", 7401)},
     {1: 1, 2: 1, 3: 2},
@@ -33,83 +24,9 @@ TWO_NODES = one_target_each(
 )
 
 
-def packed(**changes: object) -> bytes:
-    fields = msgpack.unpackb(TWO_NODES.pack()) | changes
-    found: bytes = msgpack.packb({key: value for key, value in fields.items() if value != "gone"})
-    return found
-
-
 def fields_of(**changes: object) -> dict[str, object]:
     found = routing_fields(TWO_NODES) | changes
     return {key: value for key, value in found.items() if value != "gone"}
-
-
-def test_what_is_packed_unpacks() -> None:
-    assert TWO_NODES == unpack(TWO_NODES.pack())
-    assert (1, 3) == (TWO_NODES.head_of(0), TWO_NODES.head_of(15))
-    assert (1, 2) == TWO_NODES.targets_of(1)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 64])
-def test_slots_are_spread_evenly(count: int) -> None:
-    slots = even_slots(list(range(1, count + 1)))
-
-    sizes = {slots.count(target) for target in range(1, count + 1)}
-    assert 1024 == len(slots)
-    assert max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"format_version": 2}, "format version 2"),
-        ({"format_version": "gone"}, "format version None"),
-        ({"routing_version": 0}, "routing_version: 0"),
-        ({"routing_version": "1"}, "expected a number"),
-        ({"nodes": [[1, "10.0.0.1:7400"]]}, "there is no node 2"),
-        ({"nodes": [[1, 5], [2, "a:1"]]}, "expected an address"),
-        ({"nodes": [[1, "a:b"], [2, "a:1"]]}, "a port is a number"),
-        ({"nodes": 5}, "expected rows of 2"),
-        ({"targets": [[1, 1], [2, 1]]}, "there is no target 3"),
-        ({"targets": [[1, 1], [2, 1], [3]]}, "expected rows of 2"),
-        ({"chains": [[1, 1, [1]], [2, 1, [2]]]}, "there is no chain 3"),
-        ({"chains": [[1, 1, []], [2, 1, [2]], [3, 1, [3]]]}, "has no target"),
-        ({"chains": [[1, 1, 5], [2, 1, [2]], [3, 1, [3]]]}, "expected targets"),
-        ({"chains": [[0, 1, [1]]]}, "ids go from 1"),
-        ({"slots": [[1, 15]]}, "a power of two"),
-        ({"slots": []}, "a power of two"),
-        ({"slots": [[1, 1 << 40]]}, "more than 65536"),
-        ({"slots": [[1, -1], [1, 17]]}, "expected a number"),
-    ],
-)
-def test_what_contradicts_itself_is_refused(changes: dict[str, object], says: str) -> None:
-    with pytest.raises(RoutingError, match=says):
-        unpack(packed(**changes))
-
-
-@pytest.mark.parametrize("garbage", [b"", b"\xc1", b"\x93\x01", msgpack.packb([1]), b"x" * 100])
-def test_garbage_is_refused(garbage: bytes) -> None:
-    with pytest.raises(RoutingError, match="no routing info"):
-        unpack(garbage)
-
-
-json_like = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 1 << 40) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=8,
-)
-
-
-@given(name=st.sampled_from(sorted(msgpack.unpackb(TWO_NODES.pack()))), value=json_like)
-def test_any_change_of_a_field_is_refused_or_whole(name: str, value: object) -> None:
-    try:
-        found = unpack(packed(**{name: value}))
-    except RoutingError:
-        return
-    assert isinstance(found, RoutingInfo)
-
-
-# Files.
 
 
 def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -141,7 +58,7 @@ def test_a_file_may_be_toml(tmp_path: Path) -> None:
 
     found = read_routing_file(path)
 
-    assert one_target_each(3, {9: Address("node9", 7400)}, {5: 9}, [5] * 4) == found
+    assert static_routing(3, {9: Address("node9", 7400)}, {5: 9}, [5] * 4) == found
 
 
 @pytest.mark.parametrize(
@@ -165,7 +82,7 @@ def test_a_file_may_be_toml(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_file_names_the_key(changes: dict[str, object], says: str) -> None:
-    with pytest.raises((RoutingError, InvalidOptionError), match=says):
+    with pytest.raises(InvalidOptionError, match=says):
         parse_routing(fields_of(**changes))
 
 
@@ -181,7 +98,7 @@ def test_ranges_contradict_each_other(change: dict[str, int], says: str) -> None
     fields: Any = fields_of()
     fields["slots"][1] |= change
 
-    with pytest.raises(RoutingError, match=says):
+    with pytest.raises(InvalidOptionError, match=says):
         parse_routing(fields)
 
 

@@ -1,0 +1,1 @@
+"""The metadata store: where the control plane keeps what must survive it."""

@@ -1,0 +1,1 @@
+"""Placement: which targets form a chain, and which chain holds which slots. Pure."""
