@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import reduce
 from struct import Struct
 
 from kvstore.addresses import Address
@@ -59,6 +58,18 @@ SLAB_ROWS_MAX = 1024
 DESCRIPTION_SIZE = 1024
 NO_TARGET = 0
 """For what a node answers as a whole."""
+NO_AMOUNTS = frozenset(
+    (
+        "slab_size",
+        "journal_generation",
+        "sequence",
+        "sequence_durable",
+        "sequence_flushed",
+        "checkpoint_sequence",
+        "offline",
+    )
+)
+"""Statistics that make no sense as sums over targets."""
 
 LIST_BODY = Struct("<QI")
 LIST_REPLY = Struct("<Q")
@@ -379,8 +390,11 @@ def added_rows(one: SlabRow, other: SlabRow) -> SlabRow:
 
 
 def summed(description: str, found: list[Stats]) -> Stats:
-    """Return the sums; offline is the first errno there is."""
+    """Return the sums; of what is no amount the largest; the first errno that took one offline."""
     names = [field.name for field in fields(Stats) if field.name != "description"]
-    values = {name: reduce(int.__add__, (getattr(s, name) for s in found)) for name in names}
+    values = {
+        name: (max if name in NO_AMOUNTS else sum)(getattr(stats, name) for stats in found)
+        for name in names
+    }
     values["offline"] = next((stats.offline for stats in found if stats.offline), 0)
     return Stats(description=description, **values)
