@@ -77,7 +77,9 @@ static void a_cancelled_batch_ends_at_every_stage(uint32_t operation)
         assert(kv_client_submit(client, queue, &batch.request) ==
                0); /* the same connection, or the next */
         reap_one(queue, descriptor, stage);
-        client_expect_all(&batch, KV_OK);
+        for (uint32_t i = 0; i < 3; i++) /* a set that was cancelled before it was sent never was */
+            assert(batch.items[i].status == KV_OK ||
+                   (batch.items[i].status == KV_NOT_FOUND && operation == KV_OP_SET && stage == 0));
         for (uint32_t i = 0; i < 3 * size; i++)
             assert(batch.values[i] == 0xEE);
         client_batch_close(&batch);

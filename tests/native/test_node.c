@@ -293,11 +293,12 @@ static void a_repeated_update_takes_effect_once(node_world *world)
     client_get(&other, &batch, "once", 2);
     assert(world_statistics(world).updates_repeated == before + 1);
 
-    /* Of a channel that was never heard of nothing is known. */
+    /* A channel that was never heard of is new to a node that has forgotten none. */
     again.channel = 9;
     client_run(&again, batch_prepare(&batch, KV_OP_DELETE, "once", 0));
-    batch_expect(&batch, KV_OUTCOME_UNKNOWN);
-    client_get(&other, &batch, "once", 2);
+    batch_expect(&batch, KV_OK);
+    client_run(&other, batch_prepare(&batch, KV_OP_GET, "once", 2));
+    batch_expect(&batch, KV_NOT_FOUND);
     batch_free(&batch);
     client_close(&client);
     client_close(&other);
