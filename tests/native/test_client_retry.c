@@ -161,6 +161,7 @@ static void who_waits_for_a_dead_node_goes_where_newer_routing_info_says(void)
     client_batch_close(&batch);
     kv_queue_close(queue);
     finish(node, client);
+    scripted_start(dead);
     scripted_close(dead);
 }
 
