@@ -50,7 +50,7 @@ kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
         timeout_ms = KV_CLIENT_TIMEOUT_MS_MAX;
     call->kind = kind;
     call->client = client;
-    call->deadline_ns = kv_client_now_ns() + timeout_ms * KV_NS_PER_MS;
+    call->deadline_ns = kv_clock_ns() + timeout_ms * KV_NS_PER_MS;
     atomic_init(&call->cancelled, false);
     kv_list_init(&call->link);
     kv_list_init(&call->client_link);
@@ -98,7 +98,7 @@ static void part_queue(kv_part *part, uint64_t pause_ns)
     }
     part->state = KV_PART_PAUSED;
     part->pause.expire = pause_ends;
-    kv_timer_set(part->connection->lane->reactor, &part->pause, kv_client_now_ns() + pause_ns);
+    kv_timer_set(part->connection->lane->reactor, &part->pause, kv_clock_ns() + pause_ns);
 }
 
 /* Give a part to the connection of its endpoint. -ENOMEM. */
@@ -375,7 +375,7 @@ static void settle_unsent(kv_call *call)
 /* Whether a node has become so silent that its connection is not worth keeping. */
 static bool is_silent(const kv_connection *connection)
 {
-    return kv_client_now_ns() >
+    return kv_clock_ns() >
            connection->silent_since_ns + (uint64_t)KV_CLIENT_SILENCE_MS * KV_NS_PER_MS;
 }
 

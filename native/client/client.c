@@ -13,14 +13,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-uint64_t kv_client_now_ns(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 void kv_client_set_failure(kv_client *client, const char *node, const char *reason)
 {
     pthread_mutex_lock(&client->mutex);
@@ -407,7 +399,7 @@ void kv_client_cancel(kv_client *client, kv_request *request)
 /* Locked. False: some calls are still there. */
 static bool wait_idle(kv_client *client, uint64_t timeout_ms)
 {
-    uint64_t end_ns = kv_client_now_ns() + timeout_ms * KV_NS_PER_MS;
+    uint64_t end_ns = kv_clock_ns() + timeout_ms * KV_NS_PER_MS;
     struct timespec end = {.tv_sec = (time_t)(end_ns / 1000000000u),
                            .tv_nsec = (long)(end_ns % 1000000000u)};
     int error = 0;

@@ -9,6 +9,7 @@
 #ifndef KV_CLIENT_STATE_H
 #define KV_CLIENT_STATE_H
 
+#include "bytes/clock.h"
 #include "client/addresses.h"
 #include "client/backoff.h"
 #include "client/part.h"
@@ -191,8 +192,6 @@ struct kv_client {
     uint32_t call_count;
     char failure[KV_MESSAGE_SIZE]; /* of the last connection that failed */
 };
-
-uint64_t kv_client_now_ns(void);
 
 /* call.c */
 kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,

@@ -210,7 +210,7 @@ static void place_waiting_anew(kv_connection *connection)
 static void attempt_failed(kv_connection *connection, int error)
 {
     kv_lane *lane = connection->lane;
-    uint64_t now_ns = kv_client_now_ns();
+    uint64_t now_ns = kv_clock_ns();
     bool refused = error == -EACCES || error == -EPROTONOSUPPORT;
 
     connection->not_before_ns = now_ns;
@@ -348,7 +348,7 @@ static void connect_begin(kv_connection *connection, uint64_t now_ns)
 
 static void work_down(kv_connection *connection)
 {
-    uint64_t now_ns = kv_client_now_ns();
+    uint64_t now_ns = kv_clock_ns();
 
     if (kv_list_empty(&connection->waiting)) {
         connection->state = KV_CONNECTION_DOWN;
@@ -368,7 +368,7 @@ static void work_down(kv_connection *connection)
  * before an update is trusted to it. */
 static bool look_after_idleness(kv_connection *connection)
 {
-    uint64_t now_ns = kv_client_now_ns();
+    uint64_t now_ns = kv_clock_ns();
     bool idle = now_ns > connection->used_ns + (uint64_t)KV_CLIENT_IDLE_CHECK_MS * KV_NS_PER_MS;
 
     connection->used_ns = now_ns;

@@ -30,7 +30,7 @@ static bool welcome(kv_connection *connection)
     connection->welcomed = true;
     connection->refusals = 0;
     connection->state = KV_CONNECTION_READY;
-    connection->used_ns = kv_client_now_ns();
+    connection->used_ns = kv_clock_ns();
     kv_timer_stop(connection->lane->reactor, &connection->timer);
     kv_lane_count(&connection->lane->counters.connections, 1);
     free(connection->hello);

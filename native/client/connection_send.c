@@ -52,7 +52,7 @@ static uint32_t slot_find(const kv_connection *connection)
 
 static uint32_t timeout_of(const kv_call *call)
 {
-    uint64_t now_ns = kv_client_now_ns();
+    uint64_t now_ns = kv_clock_ns();
     uint64_t left_ns = call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 0;
     uint64_t left_ms = left_ns / KV_NS_PER_MS;
 
@@ -125,7 +125,7 @@ static kv_part *part_next(kv_connection *connection)
     kv_list_remove(&part->link);
     kv_list_append(&connection->sending_parts, &part->link);
     if (connection->in_flight_count == 0)
-        connection->silent_since_ns = kv_client_now_ns();
+        connection->silent_since_ns = kv_clock_ns();
     part->slot = slot_find(connection);
     part->state = KV_PART_SENDING;
     part->run = connection->grant.run;

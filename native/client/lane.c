@@ -39,7 +39,7 @@ int kv_lane_open(kv_client *client, uint32_t number, bool background, kv_lane **
     if (!lane->scratch)
         goto fail_scratch;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-        seed = kv_client_now_ns();
+        seed = kv_clock_ns();
     kv_random_init(&lane->random, seed);
     error = background ? kv_reactor_open(client->reactor_driver, &lane->reactor)
                        : kv_reactor_open_private(&lane->reactor);
@@ -170,7 +170,7 @@ static void run_check(kv_lane *lane, kv_call *call, uint64_t now_ns)
 void kv_lane_run(kv_lane *lane, kv_call *call)
 {
     const uint64_t slice_ns = (uint64_t)KV_CLIENT_CANCEL_CHECK_MS * KV_NS_PER_MS;
-    uint64_t now_ns = kv_client_now_ns();
+    uint64_t now_ns = kv_clock_ns();
 
     if (now_ns > lane->used_ns + (uint64_t)KV_CLIENT_IDLE_CHECK_MS * KV_NS_PER_MS)
         kv_reactor_turn(lane->reactor, 0); /* hear which connections have gone meanwhile */

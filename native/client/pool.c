@@ -47,7 +47,7 @@ int kv_pool_take(kv_client *client, kv_call *call, kv_lane **result)
         /* Relaxed: set with the mutex held. */
         if (atomic_load_explicit(&call->cancelled, memory_order_relaxed))
             return -ECANCELED;
-        if (kv_client_now_ns() >= call->deadline_ns)
+        if (kv_clock_ns() >= call->deadline_ns)
             return -ETIMEDOUT;
         wait_until(client, call->deadline_ns);
     }

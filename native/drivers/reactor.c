@@ -2,22 +2,13 @@
  * concerns sockets is reactor_socket.c's; see reactor_state.h. */
 #include "drivers/reactor_state.h"
 
+#include "bytes/clock.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-
-#define NS_PER_S 1000000000u
-
-static uint64_t clock_ns(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_nsec;
-}
 
 /* ---- life ---- */
 
@@ -37,7 +28,7 @@ int kv_reactor_init(kv_reactor *reactor, const kv_reactor_calls *calls, bool pri
     if (!private && reactor->event_descriptor < 0)
         return -errno;
     reactor->stop.deliver = stop_delivered;
-    reactor->now_ns = clock_ns();
+    reactor->now_ns = kv_clock_ns();
     kv_list_init(&reactor->connected);
     kv_list_init(&reactor->closed);
     kv_list_init(&reactor->closed_listeners);
@@ -185,7 +176,7 @@ static uint64_t sleep_ns(kv_reactor *reactor, uint64_t deadline_ns)
         return 0;
     if (until == KV_REACTOR_FOREVER)
         return KV_REACTOR_FOREVER;
-    now = clock_ns();
+    now = kv_clock_ns();
     return until > now ? until - now : 0;
 }
 
@@ -195,7 +186,7 @@ uint32_t kv_reactor_turn(kv_reactor *reactor, uint64_t deadline_ns)
     uint32_t count;
 
     reactor->calls->wait(reactor, sleep_ns(reactor, deadline_ns));
-    reactor->now_ns = clock_ns();
+    reactor->now_ns = kv_clock_ns();
     mail = take_mail(reactor);
     count = reactor->calls->dispatch(reactor);
     count += kv_reactor_socket_connects(reactor);

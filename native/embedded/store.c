@@ -3,6 +3,7 @@
 #include "embedded/store_state.h"
 
 #include "bytes/checksum.h"
+#include "bytes/clock.h"
 #include "drivers/drivers.h"
 #include "embedded/directory.h"
 
@@ -20,10 +21,7 @@
 
 uint64_t kv_monotonic_ms(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return kv_clock_ns() / 1000000;
 }
 
 static uint64_t unix_ms(void *clock)

@@ -478,7 +478,7 @@ void kv_control_begin(kv_session *session, const kv_message_head *head, const ui
         return;
     }
     session->control = control;
-    session->active_ns = kv_loop_clock_ns();
+    session->active_ns = kv_clock_ns();
     if (head->flags == KV_CONTROL_ROUTING)
         control_answer(control, control_route(control));
     else

@@ -133,7 +133,7 @@ static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
 
     memcpy(update.client, session->client, KV_CLIENT_ID_SIZE);
     pthread_mutex_lock(&node->channels_mutex);
-    verdict = kv_channel_begin(node->channels, &update, kv_loop_clock_ns() / 1000000,
+    verdict = kv_channel_begin(node->channels, &update, kv_clock_ns() / 1000000,
                                &request->channel,
                                &statuses);
     if (verdict == KV_CHANNEL_KNOWN)
@@ -195,7 +195,7 @@ void kv_incoming_begin(kv_session *session, const kv_message_head *head, const u
     kv_counters_add(counters, KV_COUNTER(requests) + wire.operation, 1);
     kv_counters_add(counters, KV_COUNTER(keys) + wire.operation, wire.count);
     kv_counters_add(counters, KV_COUNTER(requests_in_flight), 1);
-    session->active_ns = request->arrived_ns = kv_loop_clock_ns();
+    session->active_ns = request->arrived_ns = kv_clock_ns();
     request->arriving = head->values_size > 0;
     if (request->arriving)
         session->incoming = request;

@@ -358,7 +358,7 @@ static bool wait_quiet(kv_node *node, uint64_t end_ns)
 
 int kv_node_drain(kv_node *node, uint64_t timeout_ms)
 {
-    uint64_t end_ns = kv_loop_clock_ns() + timeout_ms * 1000000u;
+    uint64_t end_ns = kv_clock_ns() + timeout_ms * 1000000u;
     bool quiet;
 
     /* Release: a loop that gets the mail sees it; who is accepted just now is refused on
@@ -378,7 +378,7 @@ int kv_node_drain(kv_node *node, uint64_t timeout_ms)
 /* True: every loop has ended. */
 static bool loops_stop(kv_node *node, uint64_t timeout_ms)
 {
-    uint64_t end_ns = kv_loop_clock_ns() + (timeout_ms + CLOSE_GRACE_MS) * 1000000u;
+    uint64_t end_ns = kv_clock_ns() + (timeout_ms + CLOSE_GRACE_MS) * 1000000u;
     bool quiet;
 
     if (node->loops_running > 0)

@@ -9,6 +9,7 @@
 #ifndef KV_NODE_STATE_H
 #define KV_NODE_STATE_H
 
+#include "bytes/clock.h"
 #include "bytes/list.h"
 #include "drivers/reactor.h"
 #include "embedded/owner.h"
@@ -266,7 +267,6 @@ void kv_loop_stop(kv_loop *loop);
 void kv_loop_drain(kv_loop *loop);
 /* At the end of this turn the connection's replies are sent. */
 void kv_loop_speak(kv_loop *loop, kv_session *session);
-uint64_t kv_loop_clock_ns(void);
 
 /* listen.c: accepting, and who is refused at the door. */
 int kv_listen_open(kv_node *node, const char *host, uint32_t port, char *message);

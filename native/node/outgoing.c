@@ -349,7 +349,7 @@ static void reply_done(kv_session *session, kv_outgoing_reply *reply)
     if (!request || !reply->last)
         return;
     kv_counters_note_latency(&session->loop->counters, request->kind,
-                             kv_loop_clock_ns() - request->arrived_ns);
+                             kv_clock_ns() - request->arrived_ns);
     kv_serving_settle(request);
 }
 

@@ -113,7 +113,7 @@ static void channel_end(kv_node_request *request)
         statuses[i] = (uint8_t)(request->broken && status == KV_CANCELLED ? KV_BUSY : status);
     }
     pthread_mutex_lock(&node->channels_mutex);
-    kv_channel_end(node->channels, request->channel, statuses, kv_loop_clock_ns() / 1000000);
+    kv_channel_end(node->channels, request->channel, statuses, kv_clock_ns() / 1000000);
     pthread_mutex_unlock(&node->channels_mutex);
     request->channel = NULL;
 }
@@ -322,7 +322,7 @@ static void values_complete(kv_node_request *request)
 
     session->incoming = NULL;
     request->arriving = false;
-    request->arrived_ns = kv_loop_clock_ns();
+    request->arrived_ns = kv_clock_ns();
     claim_step(request);
     if (request->answered && !request->over)
         kv_outgoing_speak(request);

@@ -190,7 +190,7 @@ static void arrive(kv_mail *mail)
     kv_list_append(&loop->connections, &session->link);
     kv_counters_add(&loop->counters, KV_COUNTER(connections), 1);
     kv_counters_add(&loop->counters, KV_COUNTER(connections_total), 1);
-    session->active_ns = kv_loop_clock_ns();
+    session->active_ns = kv_clock_ns();
     session->receive_mark_ns = session->active_ns;
     kv_socket_open(&session->socket, loop->reactor, session->socket.descriptor, &socket_events);
     if (loop->stopping) {
