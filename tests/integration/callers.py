@@ -62,6 +62,11 @@ CALLERS: dict[str, type[BlockingCaller] | type[AsyncCaller]] = {
 }
 
 
+def opened(api: str, port: int, timeout_s: float) -> Caller:
+    """Open a store at a port of loopback, with few connections."""
+    return CALLERS[api](f"kv://127.0.0.1:{port}/default?timeout_s={timeout_s}&connections=4")
+
+
 def read_into(caller: Caller, keys: Sequence[bytes], size: int) -> tuple[list[int], list[bytes]]:
     """Get keys into buffers of one size; what each came to, and the values."""
     buffers = [bytearray(size) for _ in keys]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from integration.callers import CALLERS, Caller, read_into, timed
+from integration.callers import CALLERS, Caller, opened, read_into, timed
 from integration.forked_nodes import Node, Starter
 from integration.proxy import (
     Cut,
@@ -70,20 +70,16 @@ def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def opened(api: str, proxy: Proxy, timeout_s: float) -> Caller:
-    return CALLERS[api](f"kv://127.0.0.1:{proxy.port}/default?timeout_s={timeout_s}&connections=4")
-
-
 @pytest.fixture(scope="module")
 def caller(node: Node, proxy: Proxy, api: str) -> Iterator[Caller]:
-    caller = opened(api, proxy, TIMEOUT_S)
+    caller = opened(api, proxy.port, TIMEOUT_S)
     yield caller
     caller.close()
 
 
 @pytest.fixture(scope="module")
 def hasty(node: Node, proxy: Proxy, api: str) -> Iterator[Caller]:
-    caller = opened(api, proxy, SHORT_S)
+    caller = opened(api, proxy.port, SHORT_S)
     yield caller
     caller.close()
 

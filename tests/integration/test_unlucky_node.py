@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from signal import SIGKILL
 
 import pytest
-from integration.callers import CALLERS, Caller, read_into, timed
+from integration.callers import CALLERS, Caller, opened, read_into, timed
 from integration.forked_nodes import Node, Starter
 from integration.proxy import Cut, Direction, Proxy
 from integration.wire import HEAD_SIZE
@@ -60,13 +60,9 @@ def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def opened(api: str, proxy: Proxy, timeout_s: float) -> Caller:
-    return CALLERS[api](f"kv://127.0.0.1:{proxy.port}/default?timeout_s={timeout_s}&connections=4")
-
-
 @pytest.fixture(scope="module")
 def caller(node: Node, proxy: Proxy, api: str) -> Iterator[Caller]:
-    caller = opened(api, proxy, TIMEOUT_S)
+    caller = opened(api, proxy.port, TIMEOUT_S)
     yield caller
     caller.close()
 
@@ -155,7 +151,7 @@ def test_a_batch_survives_a_kill_at_any_byte(
 def test_a_node_that_stays_away_holds_no_call_past_its_deadline(
     proxy: Proxy, node: Node, api: str
 ) -> None:
-    hasty = opened(api, proxy, SHORT_S)
+    hasty = opened(api, proxy.port, SHORT_S)
     model = Values(f"{api}-away", 2)
     values = model.fresh()
     model.settle(values, hasty.call("batch_set", model.keys, values))
