@@ -41,7 +41,8 @@ typedef enum kv_status {
     KV_CANCELLED = 12,
     KV_OUTCOME_UNKNOWN = 13,/* a retried update of which the node knows no more: it may or may not have happened */
     KV_WRONG_TARGET = 14,   /* on the wire only: this node does not serve the target, or not in this chain version */
-    KV_BUSY = 15            /* on the wire only: try again a little later */
+    KV_BUSY = 15,           /* on the wire only: try again a little later */
+    KV_DIRTY = 16           /* on the wire only: an update of the key is under way: the chain's tail knows what is committed */
 } kv_status;
 
 #define KV_ITEM_PINNED 1
@@ -70,7 +71,7 @@ typedef struct kv_request {
     uint32_t if_absent;
     uint32_t matched;
     int32_t status;         /* of FLUSH; of other operations without values: why all of it was given up, or KV_OK */
-    uint32_t reserved;
+    uint32_t flags;         /* 0; others are the core's own */
     uint64_t ttl_ms;        /* SET; 0: the store's default */
     uint64_t timeout_ms;    /* 0: the store's default */
     uint64_t tag;           /* the caller's, returned by kv_queue_reap */
@@ -183,7 +184,7 @@ int kv_store_describe(kv_store *store, char *text, size_t size);
 #define KV_NODE_EVENT_TEXT_SIZE 232
 #define KV_NODE_LATENCY_COUNT 32
 #define KV_NODE_OPERATION_COUNT 10
-#define KV_NODE_ERROR_COUNT 16
+#define KV_NODE_ERROR_COUNT 17
 #define KV_NAMESPACE_SIZE_LIMIT 63
 
 typedef enum kv_reactor_driver {
@@ -232,7 +233,9 @@ typedef enum kv_node_event_kind {
     KV_EVENT_CUT_PROTOCOL = 6,  /* a message that breaks the protocol or a limit */
     KV_EVENT_CUT_RESET = 7,     /* the connection broke in the middle of something */
     KV_EVENT_TARGET_OFFLINE = 8,
-    KV_EVENT_KIND_COUNT = 9
+    KV_EVENT_PEER_LOST = 9,     /* another node of a chain cannot be reached, or does not answer; `connection` is its target that is waited for */
+    KV_EVENT_SYNCED = 10,       /* a target lacks nothing any more; `connection` is its number */
+    KV_EVENT_KIND_COUNT = 11
 } kv_node_event_kind;
 
 typedef struct kv_node_event {
@@ -265,6 +268,60 @@ typedef struct kv_node_statistics {
 } kv_node_statistics;
 
 void kv_node_statistics_read(kv_node *node, kv_node_statistics *statistics);
+
+/* Chains: what routing info says of this node's targets. A node that was never told of chains serves each of its targets by itself, without a lease. */
+
+#define KV_CHAIN_VERSION_LIMIT 8388607 /* 23 bits: see kv_version */
+#define KV_CHAIN_TARGETS_LIMIT 16
+#define KV_NO_SUCCESSOR 0xffffffff
+
+typedef enum kv_chain_flag {
+    KV_CHAIN_SERVES = 1,        /* answers reads, takes updates */
+    KV_CHAIN_SYNCS = 2,         /* takes updates of its predecessor, and what it missed */
+    KV_CHAIN_HEAD = 4,          /* the first that serves: clients send updates here */
+    KV_CHAIN_TAIL = 8           /* the last that serves: it feeds a successor that syncs */
+} kv_chain_flag;
+
+typedef struct kv_chain_place {
+    uint64_t chain_version;     /* 1 ... KV_CHAIN_VERSION_LIMIT */
+    uint32_t target;            /* of this node */
+    uint32_t chain;
+    uint32_t flags;             /* kv_chain_flag; 0: in the chain, but neither serving nor syncing */
+    uint32_t position;          /* 0: the head; counts serving and syncing targets */
+    uint32_t successor;         /* target; who serves next, or syncs */
+    uint32_t successor_node;    /* index of its node's address, or KV_NO_SUCCESSOR */
+    uint32_t successor_flags;
+    uint32_t reserved;
+} kv_chain_place;
+
+/* Replaces what was said before: a target that is not named serves nobody. An older routing_version than the last one is passed over. Addresses are "host:port". -EINVAL with
+ * `message`: an unknown target, a version beyond the limit. Returns once new requests go by it. */
+int kv_node_set_chains(kv_node *node, uint64_t routing_version, const kv_chain_place *places, uint32_t place_count,
+                       const char *const *addresses, uint32_t address_count, char *message);
+/* Serve until CLOCK_MONOTONIC has reached this; 0: not at all. Only a later end than before, or 0, changes anything. */
+int kv_node_set_lease(kv_node *node, uint64_t end_ns);
+
+typedef enum kv_local_state {
+    KV_LOCAL_OFFLINE = 1,       /* its device has failed, or it could not follow its chain */
+    KV_LOCAL_ONLINE = 2,
+    KV_LOCAL_UPTODATE = 3       /* it lacks nothing as of chain_version: it serves, or synced to the end */
+} kv_local_state;
+
+typedef struct kv_chain_state {
+    uint64_t chain_version;     /* that the target goes by; 0: in no chain */
+    uint64_t objects, value_size, capacity, space_used, space_free;
+    uint64_t updates_in_flight, updates_total;
+    uint64_t resync_compared, resync_sent, resync_sent_bytes; /* of the run that feeds its successor, or the last one */
+    uint32_t target;
+    uint32_t local;             /* kv_local_state */
+    int32_t error;              /* errno of OFFLINE */
+    uint32_t resyncing;         /* 1: it feeds its successor now */
+} kv_chain_state;
+
+/* Every target of the node; returns how many there are. */
+int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max);
+/* How many bytes a second a target sends at most to bring its successor up to date; 0: as many as go. */
+int kv_node_set_resync_rate(kv_node *node, uint64_t bytes_per_s);
 /* -ENOENT: no such target. */
 int kv_node_target_statistics(kv_node *node, uint32_t target, kv_store_statistics *statistics);
 /* "reactor=epoll reactors=2 checksum=vpclmulqdq" */
@@ -295,6 +352,27 @@ int kv_client_open(const kv_client_options *options, kv_client **client, char *m
  * May be called again with a newer version while batches are in flight: they go on by what they began with, and their retries by this. */
 int kv_client_route(kv_client *client, uint64_t routing_version, const char *const *nodes, uint32_t node_count,
                     const uint32_t *slot_nodes, const uint32_t *slot_targets, uint32_t slot_count, char *message);
+
+/* A target that serves, and its node's address by index. */
+typedef struct kv_chain_member {
+    uint32_t node;
+    uint32_t target;
+} kv_chain_member;
+
+typedef struct kv_chain_route {
+    uint64_t chain_version;
+    uint32_t member_first;      /* index of its head among the members; the last one is its tail */
+    uint32_t member_count;      /* 0: nobody serves now: parts wait for newer routing info until their deadline */
+} kv_chain_route;
+
+/* The same with chains: slot i belongs to chains[slot_chains[i]]. Updates go to the head, reads to any member. Requests name the chain version; a node that goes by another one
+ * makes them wait for newer routing info. */
+int kv_client_route_chains(kv_client *client, uint64_t routing_version, const char *const *nodes, uint32_t node_count,
+                           const kv_chain_member *members, uint32_t member_count, const kv_chain_route *chains, uint32_t chain_count,
+                           const uint32_t *slot_chains, uint32_t slot_count, char *message);
+/* What the client could not reach since it was last asked, and whether newer routing info is wanted: addresses, newline-separated, into `unreachable` (`size` bytes, ends with 0). Returns
+ * the newest chain trouble's count, which changes whenever a part was refused for its chain version. `descriptor` (may be NULL) is an eventfd that becomes readable on trouble. */
+int64_t kv_client_trouble(kv_client *client, char *unreachable, uint32_t size, int *descriptor);
 /* Refuses new requests, waits for those in flight (at most timeout_ms, then cancels them). Frees the client; -ETIMEDOUT: it could not. */
 int kv_client_close(kv_client *client, uint64_t timeout_ms);
 /* As kv_store_abandon. */
@@ -317,7 +395,9 @@ typedef enum kv_control_kind {
     KV_CONTROL_COMPACT = 6,     /* -> u32 slabs freed */
     KV_CONTROL_CHECKPOINT = 7,
     KV_CONTROL_FLUSH = 8,
-    KV_CONTROL_DESCRIBE = 9     /* -> text of kv_node_describe, a space, text of kv_store_describe */
+    KV_CONTROL_DESCRIBE = 9,    /* -> text of kv_node_describe, a space, text of kv_store_describe */
+    KV_CONTROL_LIST_STORED = 10 /* nodes and checks of whole clusters: u64 cursor, u32 size -> u64 cursor, entries {u16 key_size, u16 flags, u32 size, u32 checksum, u64 version, u64 expiry_ms,
+                                 * stored key: tenant and namespace before the key} */
 } kv_control_kind;
 
 #define KV_CONTROL_SIZE_LIMIT 9437184

@@ -105,6 +105,42 @@ void kv_operation_return(kv_operation *operation, uint32_t i);
  * already. Between steps, by the thread that steps; after the last byte of a value (or of several) claim a step and make it. */
 uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *bytes, uint32_t size);
 
+/* Updates of a chain: flags of a request.
+ *
+ * VERSIONED (RECEIVE): stats[i].version is the object's version from then on, instead of 0; kv_version. Deleting and pinning have none to keep.
+ * HELD (RECEIVE): nothing is appended, linked or answered with KV_OK before kv_operation_settle; values are written to the device meanwhile (durability memory: may be). Items that
+ * are refused for want of space get their status as they come up, and kv_operation_refusal tells it; so does one that does not match its checksum once its last byte was pushed.
+ * RETAINED (RECEIVE): the memory of received values stays until kv_operation_release, for kv_operation_received; an operation is finished only after it.
+ * An abort before kv_operation_settle gives all items its status and sets nothing; afterwards it has no effect. */
+#define KV_REQUEST_VERSIONED 1u
+#define KV_REQUEST_HELD 2u
+#define KV_REQUEST_RETAINED 4u
+
+#define KV_VERSION_SEQUENCE_BITS 40u
+/* Version of an object of a chain: ordered as (chain version, sequence). */
+static inline uint64_t kv_version(uint64_t chain_version, uint64_t sequence)
+{
+    return chain_version << KV_VERSION_SEQUENCE_BITS | sequence;
+}
+
+/* What became of an item so far: KV_OK while nothing speaks against it. By the thread that steps. */
+kv_status kv_operation_refusal(const kv_operation *operation, uint32_t i);
+/* HELD: once, after every value was pushed (or its item refused), by the thread that steps, between steps. Items whose status here is KV_OK are set, the others answered with it (statuses NULL: all KV_OK; what was
+ * refused stays refused). Claim a step afterwards and make it. */
+void kv_operation_settle(kv_operation *operation, const uint8_t *statuses);
+/* RETAINED: where the value of item i is, once it is complete; as kv_operation_lent. From any thread, until kv_operation_release. */
+uint32_t kv_operation_received(const kv_operation *operation, uint32_t i, struct iovec *ranges);
+/* RETAINED: once, from any thread; `ready` may be called for a last step by it. */
+void kv_operation_release(kv_operation *operation);
+
+/* What is at a key now, the expired counting as absent; memory only. -ENOENT. `stat->version` is 0 for an object without one. */
+int kv_engine_peek(kv_engine *engine, const void *key, uint32_t key_size, kv_item_stat *stat, uint32_t *value_size);
+/* As kv_engine_list, of every stored key, for KV_CONTROL_LIST_STORED: with checksums and versions (0: it has none). Objects that are expired are listed, too. */
+int64_t kv_engine_list_stored(kv_engine *engine, uint64_t *cursor, void *buffer, uint64_t size);
+#define KV_STORED_ENTRY_SIZE 28u /* and the key */
+/* The highest version that any object had here, as far as is known: at least that of every object there is. */
+uint64_t kv_engine_version_max(kv_engine *engine);
+
 /* Steps follow kv_operation_begin and each `ready`. For one that the caller wants to make by itself: true: make it now; false: `ready` was called already, and the
  * step that it asks for will do. So no `ready` is on its way when a step says that the operation is finished. Not during a step. */
 bool kv_operation_claim(kv_operation *operation);

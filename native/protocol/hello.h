@@ -29,6 +29,7 @@
 #define KV_RIGHT_READ 1u
 #define KV_RIGHT_WRITE 2u
 #define KV_RIGHT_ADMINISTER 4u
+#define KV_RIGHT_PEER 8u            /* another node: forwards updates of chains */
 
 typedef struct kv_hello_names {
     char tenant[KV_NAME_SIZE_MAX + 1];

@@ -41,7 +41,9 @@ typedef enum kv_message_kind {
     KV_MESSAGE_REPLY = 17,     /* node: some or all items of a request */
     KV_MESSAGE_CANCEL = 18,    /* client: the rest of this request is not wanted any more; it is still replied to */
     KV_MESSAGE_CONTROL = 32,   /* client: kv_control_kind in flags, target in count, body as columns */
-    KV_MESSAGE_CONTROL_REPLY = 33 /* node: errno in count (0: done), body as values */
+    KV_MESSAGE_CONTROL_REPLY = 33, /* node: errno in count (0: done), body as values */
+    KV_MESSAGE_FORWARD = 48,    /* node to node: see forward.h; values as those of a request */
+    KV_MESSAGE_FORWARDED = 49   /* its reply */
 } kv_message_kind;
 
 typedef struct kv_message_head {
