@@ -107,7 +107,9 @@ uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *byte
 
 /* Updates of a chain: flags of a request.
  *
- * VERSIONED (RECEIVE): stats[i].version is the object's version from then on, instead of 0; kv_version. Deleting and pinning have none to keep.
+ * VERSIONED (RECEIVE): stats[i].version is the object's version from then on, instead of 0 (kv_version), and stats[i].expiry_ms its expiry, so that all copies agree; ttl_ms is not looked at. Deleting and pinning
+ * have none to keep.
+ * EXACT (RECEIVE): the object is pinned as stats[i].flags says, instead of as the one that it replaces.
  * HELD (RECEIVE): nothing is appended, linked or answered with KV_OK before kv_operation_settle; values are written to the device meanwhile (durability memory: may be). Items that
  * are refused for want of space get their status as they come up, and kv_operation_refusal tells it; so does one that does not match its checksum once its last byte was pushed.
  * RETAINED (RECEIVE): the memory of received values stays until kv_operation_release, for kv_operation_received; an operation is finished only after it.
@@ -115,6 +117,7 @@ uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *byte
 #define KV_REQUEST_VERSIONED 1u
 #define KV_REQUEST_HELD 2u
 #define KV_REQUEST_RETAINED 4u
+#define KV_REQUEST_EXACT 8u
 
 #define KV_VERSION_SEQUENCE_BITS 40u
 /* Version of an object of a chain: ordered as (chain version, sequence). */
