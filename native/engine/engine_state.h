@@ -46,6 +46,7 @@
 #define KV_JOURNAL_SHARE_SETS 4u           /* 1/4 of a step of the journal's file is kept for what has begun */
 #define KV_JOURNAL_SHARE_DELETES 16u       /* deletes go on longer: they make room */
 #define KV_JOURNAL_STAGED_SIZE 512u        /* and so much for each value that is staged */
+#define KV_SEQUENCE_MAX ((1ull << KV_OBJECT_SEQUENCE_BITS) - (1ull << 40)) /* updates are refused from here on */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -56,7 +57,8 @@ enum {
     KV_CHECKPOINT_COUNT = 2,      /* objects */
     KV_CHECKPOINT_END = 3,        /* bytes of the file in use */
     KV_CHECKPOINT_RUN = 4,        /* that wrote it; its journal begins with groups of this run */
-    KV_CHECKPOINT_INCARNATION = 5 /* in which that run was */
+    KV_CHECKPOINT_INCARNATION = 5, /* in which that run was */
+    KV_CHECKPOINT_VERSION = 6      /* kv_engine_version_max */
 };
 
 typedef struct kv_work kv_work;
@@ -216,6 +218,7 @@ struct kv_engine {
     uint64_t unwritten_epoch;     /* by the parity of the epoch they began in; a flush begins a new one */
     uint64_t delete_sequence;  /* of the last delete by a client */
     uint64_t removal_sequence; /* of the last delete of any kind: a client's delete depends on it */
+    uint64_t version_max;      /* highest version of an object, those that are gone included */
     uint64_t last_flush_ms;
     uint64_t expiry_cursor;
     uint64_t scan_now_ms;

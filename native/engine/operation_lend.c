@@ -16,7 +16,7 @@ void kv_lend_describe(kv_operation *operation, uint32_t i, const kv_object *obje
 {
     kv_item_stat *stat = &operation->request->stats[i];
 
-    stat->version = kv_object_sequence(object);
+    stat->version = kv_object_version_told(object);
     stat->expiry_ms = kv_object_expiry_ms(object);
     stat->checksum = object->checksum;
     stat->flags = object->pinned ? KV_ITEM_PINNED : 0;
