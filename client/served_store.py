@@ -179,13 +179,13 @@ class ServedStore(NativeClient):
     def _watch(self) -> None:
         """Ask for newer routing info while batches are in trouble; runs on its own thread."""
         try:
-            seen = self.trouble()
+            seen = self.setback_count()
             while not self._stopping.wait(REFRESH_INTERVAL_S):
-                now = self.trouble()
+                now = self.setback_count()
                 if now != seen:
                     self._refresh()
                     # Asking a node that is not there is trouble, too: it must not ask again.
-                    seen = self.trouble()
+                    seen = self.setback_count()
         except StoreClosedError:
             pass
 
