@@ -1,0 +1,1 @@
+"""Control messages between processes: msgpack over TCP, proven by a shared secret."""
