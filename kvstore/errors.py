@@ -26,12 +26,21 @@
         ├── RoutingVersionError               a delta between other versions than asked for
         ├── ChainChangeError                  a change that would lose data or make no chain
         ├── PlacementError                    the nodes cannot hold what was asked for
-        └── MetadataError                     the metadata store
-            ├── MetadataUnavailableError      nothing was changed
-            ├── AmbiguousError                the change may or may not have happened
-            ├── CompactedError                the changes asked for are forgotten: list again
-            ├── SessionLostError              the session's keys are gone, or may be
-            └── NotPrimaryError               another mgmtd is primary; nothing was changed
+        ├── MetadataError                     the metadata store
+        │   ├── MetadataUnavailableError      nothing was changed
+        │   ├── AmbiguousError                the change may or may not have happened
+        │   ├── CompactedError                the changes asked for are forgotten: list again
+        │   ├── SessionLostError              the session's keys are gone, or may be
+        │   └── NotPrimaryError               another mgmtd is primary; nothing was changed
+        ├── RegistrationError                 mgmtd does not let a node join
+        ├── NotRegisteredError                mgmtd does not know this start of a node
+        ├── MgmtdUnavailableError             no mgmtd that is primary answers
+        ├── BusyError                         as much is under way as may be: try again later
+        └── RpcError                          a connection for control messages
+            ├── NotMgmtdError                 something else than mgmtd listens there
+            ├── RpcVersionError               the two ends speak no version in common
+            ├── MalformedMessageError         (also ValueError) bytes that are no message
+            └── ConnectionLostError           it ended before the answer came
 
 Calls on one key raise them. Batch calls answer for each key, and raise only for the whole store.
 """
@@ -179,3 +188,39 @@ class SessionLostError(MetadataError):
 
 class NotPrimaryError(MetadataError):
     """This mgmtd is not, or no longer, the primary; nothing was changed."""
+
+
+class RegistrationError(ClusterError):
+    """mgmtd does not let the node join; the message says what to do."""
+
+
+class NotRegisteredError(ClusterError):
+    """mgmtd does not know this start of the node, or took another for it: register again."""
+
+
+class MgmtdUnavailableError(ClusterError):
+    """No mgmtd that is primary answered in time; the message says of each address why not."""
+
+
+class BusyError(ClusterError):
+    """As many requests are under way as may be; nothing was done. Try again later."""
+
+
+class RpcError(ClusterError):
+    """A connection for control messages could not be made, or ended."""
+
+
+class NotMgmtdError(RpcError):
+    """Whatever listens at the address is no mgmtd: a storage node's data port, perhaps."""
+
+
+class RpcVersionError(RpcError):
+    """The two ends speak no version in common; the message says which each of them speaks."""
+
+
+class MalformedMessageError(RpcError, ValueError):
+    """The bytes are no message that this version reads, or one that exceeds a limit."""
+
+
+class ConnectionLostError(RpcError):
+    """The connection ended before the answer came: what was asked for may have happened."""
