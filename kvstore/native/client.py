@@ -17,6 +17,10 @@ from kvstore.native.queue import NativeQueue
 from kvstore.native.request import Request
 from kvstore.native.values import milliseconds, text_of
 from kvstore.options import ClientOptions
+from kvstore.types import ChainRoute, Trouble
+
+TROUBLE_SIZE = 8192
+"""Room for the addresses of nodes that could not be reached; others come with the next call."""
 
 
 def open_native(options: ClientOptions) -> object:
@@ -165,6 +169,56 @@ class NativeClient:
             )
         if code < 0:
             raise open_failure(code, self.options.name, text_of(message))
+
+    def route_chains(
+        self,
+        routing_version: int,
+        nodes: Sequence[Address],
+        members: Sequence[tuple[int, int]],
+        chains: Sequence[ChainRoute],
+        slots: Sequence[int],
+    ) -> None:
+        """The same with chains: slot i belongs to chains[slots[i]].
+
+        A member is the index of its node, and its target.
+        """
+        texts = [ffi.new("char[]", str(node).encode()) for node in nodes]
+        rows = [(route.chain_version, route.first, route.count) for route in chains]
+        message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
+        with self._calls:
+            code = lib.kv_client_route_chains(
+                self._client,
+                routing_version,
+                ffi.new("char *[]", texts),
+                len(texts),
+                ffi.new("kv_chain_member[]", list(members)),
+                len(members),
+                ffi.new("kv_chain_route[]", rows),
+                len(rows),
+                ffi.new("uint32_t[]", slots),
+                len(slots),
+                message,
+            )
+        if code < 0:
+            raise open_failure(code, self.options.name, text_of(message))
+
+    def take_trouble(self) -> Trouble:
+        """Return what could not be reached since the last call."""
+        return self._take_trouble(ffi.NULL)
+
+    @property
+    def trouble_descriptor(self) -> int:
+        """Readable when there is trouble; it stays the core's."""
+        descriptor = ffi.new("int *")
+        self._take_trouble(descriptor)
+        return int(descriptor[0])
+
+    def _take_trouble(self, descriptor: object) -> Trouble:
+        unreachable = ffi.new("char[]", TROUBLE_SIZE)
+        with self._calls:
+            count = lib.kv_client_trouble(self._client, unreachable, TROUBLE_SIZE, descriptor)
+            self._check(count, "ask what is in trouble")
+        return Trouble(count, tuple(text_of(unreachable).split()))
 
     def control(
         self, node: Address, target: int, kind: int, body: bytes, room: int, timeout_s: float
