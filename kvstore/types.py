@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import TypeAlias
 
 Key: TypeAlias = bytes | str
@@ -38,6 +38,8 @@ class Status(IntEnum):
     WRONG_TARGET = 14
     """Between nodes and the client's core only."""
     BUSY = 15
+    """Between nodes and the client's core only."""
+    DIRTY = 16
     """Between nodes and the client's core only."""
 
 
@@ -207,6 +209,7 @@ class ControlKind(IntEnum):
     CHECKPOINT = 7
     FLUSH = 8
     DESCRIBE = 9
+    LIST_STORED = 10
 
 
 class NodeEventKind(IntEnum):
@@ -220,6 +223,87 @@ class NodeEventKind(IntEnum):
     CUT_PROTOCOL = 6
     CUT_RESET = 7
     TARGET_OFFLINE = 8
+    PEER_LOST = 9
+    """`connection` is the target of another node that is waited for."""
+    SYNCED = 10
+    """`connection` is the target that lacks nothing any more."""
+
+
+class ChainFlag(IntFlag):
+    """What a target is in its chain (kv_chain_flag); none: it neither serves nor syncs."""
+
+    SERVES = 1
+    SYNCS = 2
+    HEAD = 4
+    TAIL = 8
+
+
+NO_FLAG = ChainFlag(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlace:
+    """The place of a node's target in its chain (kv_chain_place)."""
+
+    target: int
+    chain: int
+    chain_version: int
+    flags: ChainFlag
+    position: int
+    """0 at the head; counts serving and syncing targets."""
+    successor: int = 0
+    """The target that serves next, or syncs; 0: none."""
+    successor_node: int | None = None
+    """Index of its node's address; None: there is no successor."""
+    successor_flags: ChainFlag = NO_FLAG
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """How a target of a node is (kv_chain_state). Sizes are bytes."""
+
+    chain_version: int
+    """The version that it goes by; 0: it is in no chain."""
+    objects: int
+    value_size: int
+    capacity: int
+    space_used: int
+    space_free: int
+    updates_in_flight: int
+    updates_total: int
+    resync_compared: int
+    """Objects compared by the run that feeds its successor, or by the last one."""
+    resync_sent: int
+    resync_sent_bytes: int
+    target: int
+    local: int
+    """As LocalState in kvstore.cluster.states."""
+    error: int
+    """The errno that took it offline, or 0."""
+    resyncing: bool
+    """Whether it feeds its successor now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRoute:
+    """Where clients go with the keys of one chain: members[first : first + count] serve it.
+
+    The first of them is the head, the last the tail; none: nobody serves at the moment.
+    """
+
+    chain_version: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a client could not reach since it was asked last."""
+
+    count: int
+    """Changes whenever a node refused a request for its chain version."""
+    unreachable: tuple[str, ...]
+    """Addresses, "host:port"."""
 
 
 @dataclass(frozen=True, slots=True)

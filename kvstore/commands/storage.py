@@ -59,6 +59,23 @@ OpenOption: TypeAlias = Annotated[
         rich_help_panel=NODE,
     ),
 ]
+MgmtdOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:PORT",
+        help="The mgmtd of the cluster that it joins; several with commas, or repeat it.",
+        show_default=False,
+        rich_help_panel=NODE,
+    ),
+]
+RackOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="What fails together with it: targets of a chain are in different racks.",
+        show_default=False,
+        rich_help_panel=NODE,
+    ),
+]
 RoutingOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -165,6 +182,8 @@ def storage(
     advertise: AdvertiseOption = None,
     secret_file: SecretFileOption = None,
     open_to_all: OpenOption = None,
+    mgmtd: MgmtdOption = None,
+    rack: RackOption = None,
     routing: RoutingOption = None,
     target: TargetOption = None,
     memory: MemoryOption = None,
@@ -186,10 +205,15 @@ def storage(
     secret, the routing file and the log's options again. Options that are not here are keys of the
     file: requests_memory, connections_max, stall_timeout_s ...
 
+    With --mgmtd it joins a cluster: mgmtd says which chains its targets are in, and a target's
+    directory belongs to this node and cluster from then on. The first signal then takes the node
+    out of its chains before it drains.
+
     Examples:
 
     - `kvstore storage --target /mnt/nvme0/kvstore`
     - `kvstore storage --listen 0.0.0.0:7400 --target 1=/mnt/a --target 2=/mnt/b --memory 8GiB`
+    - `kvstore storage --node 2 --mgmtd 10.0.0.1:7401 --listen 10.0.0.2:7400 --target 4=/mnt/a`
     - `kvstore storage --config /etc/kvstore/node.toml`
     """
     flags: dict[str, object] = {

@@ -5,6 +5,8 @@ touched. Leaves to others: when to do what, and what to say about it.
 """
 
 import errno
+from collections.abc import Sequence
+from typing import Any
 
 from kvstore._native import ffi, lib
 from kvstore.addresses import Address
@@ -14,10 +16,19 @@ from kvstore.native.statistics import node_statistics_of, stats_of
 from kvstore.native.store import DESCRIPTION_SIZE, native_options
 from kvstore.native.values import milliseconds, text_of
 from kvstore.options import NodeOptions, StoreOptions
-from kvstore.types import NodeEvent, NodeEventKind, NodeStatistics, Stats
+from kvstore.types import (
+    ChainPlace,
+    ChainState,
+    NodeEvent,
+    NodeEventKind,
+    NodeStatistics,
+    Stats,
+)
 
 EVENTS_TAKEN_MAX = 64
 """Events taken by one call."""
+TARGETS_MAX = 64
+"""Targets of a node, as the core limits them."""
 
 
 class NativeNode:
@@ -76,6 +87,53 @@ class NativeNode:
         """Have new connections prove this from now on; empty: nothing."""
         with self._calls:
             self._check(lib.kv_node_set_secret(self._node, secret, len(secret)), "set the secret")
+
+    # Chains.
+
+    def set_chains(
+        self, routing_version: int, places: Sequence[ChainPlace], addresses: Sequence[str]
+    ) -> None:
+        """Serve by these places from now on; a target that has none serves nobody.
+
+        An older routing version than the last one changes nothing.
+        """
+        texts = [ffi.new("char[]", address.encode()) for address in addresses]
+        native = ffi.new("kv_chain_place[]", len(places))
+        for row, place in zip(native, places, strict=True):
+            fill_place(row, place)
+        message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
+        with self._calls:
+            code = lib.kv_node_set_chains(
+                self._node,
+                routing_version,
+                native,
+                len(places),
+                ffi.new("char *[]", texts),
+                len(texts),
+                message,
+            )
+            self._check_open(code, message)
+
+    def set_lease(self, end_ns: int) -> None:
+        """Serve until then on the monotonic clock; 0: not at all. A lease is never cut short."""
+        with self._calls:
+            self._check(lib.kv_node_set_lease(self._node, end_ns), "set the lease")
+
+    def chain_states(self) -> list[ChainState]:
+        """Return how every target is."""
+        states = ffi.new("kv_chain_state[]", TARGETS_MAX)
+        with self._calls:
+            count = lib.kv_node_chain_states(self._node, states, TARGETS_MAX)
+            self._check(count, "describe the targets")
+        return [chain_state_of(state) for state in states[0:count]]
+
+    def set_resync_rate(self, bytes_per_s: int) -> None:
+        """Send at most so much to bring a successor up to date; 0: as much as goes."""
+        with self._calls:
+            code = lib.kv_node_set_resync_rate(self._node, bytes_per_s)
+            self._check(code, "set the rate of resync")
+
+    # The end.
 
     def drain(self, timeout_s: float) -> bool:
         """Take no new connection, let those there are finish; whether none is left."""
@@ -148,3 +206,37 @@ class NativeNode:
     def _check_open(self, code: int, message: object) -> None:
         if code < 0:
             raise open_failure(code, self.name, text_of(message))
+
+
+def fill_place(row: Any, place: ChainPlace) -> None:
+    """Write a place into a kv_chain_place."""
+    row.chain_version = place.chain_version
+    row.target = place.target
+    row.chain = place.chain
+    row.flags = place.flags
+    row.position = place.position
+    row.successor = place.successor
+    none = lib.KV_NO_SUCCESSOR
+    row.successor_node = none if place.successor_node is None else place.successor_node
+    row.successor_flags = place.successor_flags
+
+
+def chain_state_of(state: Any) -> ChainState:
+    """Return the value of a kv_chain_state."""
+    return ChainState(
+        chain_version=state.chain_version,
+        objects=state.objects,
+        value_size=state.value_size,
+        capacity=state.capacity,
+        space_used=state.space_used,
+        space_free=state.space_free,
+        updates_in_flight=state.updates_in_flight,
+        updates_total=state.updates_total,
+        resync_compared=state.resync_compared,
+        resync_sent=state.resync_sent,
+        resync_sent_bytes=state.resync_sent_bytes,
+        target=state.target,
+        local=state.local,
+        error=state.error,
+        resyncing=bool(state.resyncing),
+    )

@@ -4,6 +4,7 @@
     listen = ["10.0.0.1:7400"]      # or one text; "127.0.0.1:7400" unless given
     metrics = "127.0.0.1:9400"
     secret_file = "/etc/kvstore/secret"
+    mgmtd = "mgmtd.example.org:7401"  # of the cluster that it joins; without it, it is on its own
     memory = "8GiB"                 # what targets have in common
 
     [[targets]]
@@ -22,6 +23,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from kvstore.addresses import PORT_DEFAULT, Address
+from kvstore.cluster.routing import NAME_SIZE_MAX
 from kvstore.errors import InvalidOptionError
 from kvstore.options import Driver, Durability, Eviction, NodeOptions, ReactorDriver, StoreOptions
 from kvstore.parsers import (
@@ -73,6 +75,12 @@ class NodeConfig:
     secret_file: Path | None = None
     open: bool = False
     """Whether everybody who reaches it may use it: no secret is made."""
+    mgmtd: tuple[Address, ...] = ()
+    """Where the mgmtd of its cluster are; none: it is on its own."""
+    rack: str = ""
+    """Nodes of one rack fail together; mgmtd keeps the targets of a chain apart."""
+    resync_bytes_per_s: int = 0
+    """How much a target sends at most to bring its successor up to date; 0: as much as goes."""
     routing: Path | None = None
     log: LogStyle = LogStyle.AUTO
     log_level: LogLevel = LogLevel.INFO
@@ -138,9 +146,18 @@ class ConfigSource:
             raise InvalidOptionError(f"a node needs a target: write {where} with a directory")
         check_targets(targets)
         config = NodeConfig(targets=targets, **values)  # type: ignore[arg-type]
-        if config.open and config.secret_file is not None:
-            raise InvalidOptionError("open and secret_file contradict each other: choose one")
+        check_config(config)
         return config
+
+
+def check_config(config: NodeConfig) -> None:
+    """Raise where two keys contradict each other."""
+    if config.open and config.secret_file is not None:
+        raise InvalidOptionError("open and secret_file contradict each other: choose one")
+    if config.mgmtd and config.routing is not None:
+        raise InvalidOptionError(
+            "mgmtd and routing contradict each other: mgmtd says where keys are"
+        )
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -268,6 +285,29 @@ def addresses_of(name: str, value: object) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(address_of(name, text) for text in texts))
 
 
+def mgmtd_of(name: str, value: object) -> tuple[Address, ...]:
+    """Parse the addresses of mgmtd: a list, or one text with commas between them."""
+    texts = value.split(",") if isinstance(value, str) else value
+    if isinstance(texts, list):  # each --mgmtd may name several
+        texts = [
+            part
+            for text in texts
+            for part in (text.split(",") if isinstance(text, str) else [text])
+        ]
+    addresses = addresses_of(name, texts)
+    for address in addresses:
+        if address.wildcard or address.port == 0:
+            raise InvalidOptionError(f"{name}: nobody can connect to {address}: write a name")
+    return addresses
+
+
+def rack_of(name: str, value: object) -> str:
+    """Take the name of a rack; empty: racks do not matter."""
+    if isinstance(value, str) and len(value.encode()) <= NAME_SIZE_MAX and "\0" not in value:
+        return value
+    raise InvalidOptionError(f"{name}: expected a name of up to {NAME_SIZE_MAX} bytes")
+
+
 def path_of(name: str, value: object) -> Path:
     """Parse the name of a file."""
     return value if isinstance(value, Path) else Path(text_of(name, value))
@@ -282,6 +322,9 @@ NODE_PARSERS: Mapping[str, Parser] = {
     "metrics": address_of,
     "secret_file": path_of,
     "open": boolean_of,
+    "mgmtd": mgmtd_of,
+    "rack": rack_of,
+    "resync_bytes_per_s": size_of,
     "routing": path_of,
     "log": choice_from(LogStyle),
     "log_level": choice_from(LogLevel),

@@ -1,8 +1,10 @@
 """A node as a daemon, from its start to its end.
 
-starting ──targets open, listening, routing info published──► serving ──SIGHUP──► serving
-    │                                                            │ SIGTERM, SIGINT
-    └──SIGTERM, SIGINT──► closing ◄──idle, late, or again a signal── draining
+starting ──targets open, listening──► joining ──first lease──► serving ──SIGHUP──► serving
+    │                                   │    (only with mgmtd)    │ SIGTERM, SIGINT
+    │                                   │                      leaving    (only with mgmtd)
+    │                                   │                         │ out of its chains, or late
+    └──SIGTERM, SIGINT──► closing ◄─────┴──idle, late, or again── draining
 
 Guarantees: the ready file appears when clients are served, and not before; a stop that drains loses
 no answer; a configuration that does not load leaves the running one as it is.
@@ -22,12 +24,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from kvstore.addresses import Address
 from kvstore.cluster.codec import encode_routing
-from kvstore.errors import KVStoreError
+from kvstore.errors import ClusterError, KVStoreError, StoreAccessError
 from kvstore.native.node import NativeNode
 from kvstore.node.config import ConfigSource, NodeConfig, changes
 from kvstore.node.events import EventLog
 from kvstore.node.http import Endpoint, Page, open_endpoint, plain
 from kvstore.node.log import Log, make_log
+from kvstore.node.member import Member, identities_of
 from kvstore.node.metrics import NodeCollector
 from kvstore.node.routing import routing_to_publish, targets_of
 from kvstore.node.secret import secret_for
@@ -36,6 +39,8 @@ DRAIN_STEP_S = 0.1
 """How long a second signal may go unnoticed while a node drains."""
 CLOSE_TIMEOUT_S = 10.0
 """How long connections that are left may take to end."""
+LEAVE_TIMEOUT_S = 3.0
+"""How long chains may take to go on without the node: a takeover of mgmtd, and a change."""
 EVENT_ROUNDS_MAX = 16
 """Takings of events before the loop does something else."""
 RELOADABLE = frozenset(("secret_file", "routing", "log", "log_level", "drain_timeout_s"))
@@ -65,6 +70,8 @@ class Daemon:
         self._endpoint: Endpoint | None = None
         self._metrics: Address | None = None
         self._routing_version = 0
+        self._member: Member | None = None
+        self._failed = False
 
     async def run(self) -> int:
         """Start, serve, stop; 1 when it did not start or did not end well."""
@@ -77,21 +84,27 @@ class Daemon:
         try:
             await self._start()
             async with asyncio.TaskGroup() as group:
-                reloading = group.create_task(self._reload_when(reload_wanted))
+                tasks = [group.create_task(self._reload_when(reload_wanted))]
+                if self._member is not None:
+                    tasks.append(group.create_task(self._take_part(self._member)))
                 await self._stopping.wait()
-                reloading.cancel()
+                await self._leave()
+                for task in tasks:
+                    task.cancel()
         except (KVStoreError, OSError, MemoryError) as error:
             self._log.error("cannot start", error=str(error), kind=type(error).__name__)
             await self._close()
             return 1
         await self._drain()
-        return 0 if await self._close() else 1
+        closed = await self._close()
+        return 0 if closed and not self._failed else 1
 
     # Starting.
 
     async def _start(self) -> None:
         config = self._config
         secret = secret_for(config, os.environ)
+        identities = await asyncio.to_thread(identities_of, config)
         self._node = node = NativeNode(config.options(secret.secret))
         for target, options in config.targets.items():
             start = monotonic()
@@ -106,20 +119,48 @@ class Daemon:
             if self._stopping.is_set():
                 return
         asyncio.get_running_loop().add_reader(node.event_descriptor, self._on_events)
+        if config.mgmtd:
+            node.set_chains(0, (), ())  # a node of a cluster serves nobody until mgmtd says so
+            node.set_resync_rate(config.resync_bytes_per_s)
         self._listening = [await asyncio.to_thread(node.listen, each) for each in config.listen]
         if secret.made:
             self._log.warning("secret made: clients need it", secret_file=secret.source)
+        self._metrics = await self._open_endpoint(node, config)
+        if config.mgmtd:
+            self._member = Member(
+                node, config, identities, self._listening, secret.secret, self._log
+            )
+            return
         await self._publish(config)
-        self._metrics = metrics = await self._open_endpoint(node, config)
+        self._say_serving(node, secret.source)
+
+    def _say_serving(self, node: NativeNode, secret_source: str) -> None:
         self._log.info(
             "serving",
             listen=[str(address) for address in self._listening],
-            metrics=None if metrics is None else str(metrics),
-            secret=secret.source or None,
+            metrics=None if self._metrics is None else str(self._metrics),
+            secret=secret_source or None,
             version=self._release,
             code=node.describe(),
         )
         self._write_ready_file()
+
+    async def _take_part(self, member: Member) -> None:
+        """Join the cluster and stay in it; being refused ends the node."""
+        assert self._node is not None
+        node, source = self._node, secret_for(self._config, os.environ).source
+
+        def on_lease(routing_version: int) -> None:
+            self._routing_version = routing_version
+            self._say_serving(node, source)
+
+        try:
+            await member.take_part(on_lease)
+        except* (ClusterError, StoreAccessError, OSError) as errors:
+            for error in errors.exceptions:
+                self._log.error("cannot take part", error=str(error), kind=type(error).__name__)
+            self._failed = True
+            self._stopping.set()
 
     async def _publish(self, config: NodeConfig) -> None:
         assert self._node is not None
@@ -152,6 +193,8 @@ class Daemon:
         assert self._node is not None
         if self._stopping.is_set():
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "stopping")
+        if self._member is not None and self._member.agent.lease_left_s == 0:
+            return plain(HTTPStatus.SERVICE_UNAVAILABLE, "no lease of mgmtd")
         for target in self._config.targets:
             if self._node.target_statistics(target).offline:
                 return plain(HTTPStatus.SERVICE_UNAVAILABLE, f"target {target} is offline")
@@ -182,6 +225,8 @@ class Daemon:
             if not events:
                 break
             self._events.write(events)
+            if self._member is not None:
+                self._member.agent.on_events(events)
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
         while True:
@@ -200,7 +245,8 @@ class Daemon:
                 self._config, **{key: getattr(config, key) for key in RELOADABLE & set(changed)}
             )
             secret = secret_for(taken, os.environ)
-            await self._publish(taken)
+            if self._member is None:
+                await self._publish(taken)
             self._node.set_secret(secret.secret)
         except (KVStoreError, OSError) as error:
             self._log.error("not reloaded: it goes on as before", error=str(error))
@@ -208,6 +254,8 @@ class Daemon:
         self._config = taken
         self._log = make_log(taken.log, taken.log_level).bind(node=taken.node)
         self._events.log = self._log
+        if self._member is not None:
+            self._member.agent.log = self._log
         self._write_ready_file()
         self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
         if fixed:
@@ -221,6 +269,11 @@ class Daemon:
         self._log.info(f"stopping{again}", signal=number.name)
         self._stopping.set()
 
+    async def _leave(self) -> None:
+        """Have the chains go on without this node before its connections end."""
+        if self._member is not None and not self._failed:
+            await self._member.agent.leave(LEAVE_TIMEOUT_S)
+
     async def _drain(self) -> None:
         """Let connections finish, until they have, it takes too long, or a signal comes again."""
         assert self._node is not None
@@ -233,6 +286,8 @@ class Daemon:
 
     async def _close(self) -> bool:
         """Close everything; whether that went well."""
+        if self._member is not None:
+            await self._member.close()
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._config.ready_file is not None:

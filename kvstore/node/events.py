@@ -23,6 +23,8 @@ SAID: dict[NodeEventKind, tuple[LogLevel, str]] = {
     NodeEventKind.CUT_PROTOCOL: (LogLevel.WARNING, "connection cut: it breaks the protocol"),
     NodeEventKind.CUT_RESET: (LogLevel.INFO, "connection broke"),
     NodeEventKind.TARGET_OFFLINE: (LogLevel.ERROR, "target offline"),
+    NodeEventKind.PEER_LOST: (LogLevel.WARNING, "a node of the chain does not answer"),
+    NodeEventKind.SYNCED: (LogLevel.INFO, "target up to date"),
 }
 
 

@@ -1,6 +1,7 @@
 """Which secret a node asks its clients to prove.
 
 secret_file ──► KVSTORE_SECRET ──► none, where only this machine reaches the node, or with open
+                              ├──► an error, where it joins a cluster, whose secret it needs
                               └──► one that is made and kept beside the first target
 """
 
@@ -43,6 +44,11 @@ def secret_for(config: NodeConfig, environment: Mapping[str, str]) -> NodeSecret
         return NodeSecret(given, VARIABLE)
     if config.open or config.loopback:
         return NodeSecret(b"", "")
+    if config.mgmtd:
+        raise InvalidOptionError(
+            "a node of a cluster that listens beyond loopback needs the cluster's secret: write"
+            " secret_file, the same content as mgmtd's, or open = true where there is none"
+        )
     first = Path(next(iter(config.targets.values())).directory)
     path = first.parent / MADE_NAME
     try:

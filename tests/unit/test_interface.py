@@ -8,6 +8,8 @@ import kvstore
 from kvstore._native import ffi, lib
 from kvstore.client import failures
 from kvstore.client.url import NAME_PATTERN
+from kvstore.cluster.routing import CHAIN_TARGETS_MAX
+from kvstore.cluster.states import LocalState
 from kvstore.errors import KVStoreError
 from kvstore.native.checksum import checksum
 from kvstore.native.listing import PINNED
@@ -15,7 +17,16 @@ from kvstore.native.request import Operation
 from kvstore.native.statistics import NODE_STATISTICS_SIZE, node_statistics_of
 from kvstore.options import Driver, Durability, Eviction, OpenMode, ReactorDriver
 from kvstore.shared_secret import SECRET_SIZE_MAX
-from kvstore.types import ControlKind, NodeEventKind, NodeStatistics, SetStatus, Stats, Status
+from kvstore.types import (
+    ChainFlag,
+    ChainState,
+    ControlKind,
+    NodeEventKind,
+    NodeStatistics,
+    SetStatus,
+    Stats,
+    Status,
+)
 
 
 def members(kind: str, prefix: str) -> dict[str, int]:
@@ -79,6 +90,17 @@ def test_control_requests() -> None:
     assert controls == {kind.name: kind.value for kind in ControlKind}
 
 
+def test_chains() -> None:
+    flags = members("kv_chain_flag", "KV_CHAIN_")
+    local_states = members("kv_local_state", "KV_LOCAL_")
+
+    assert flags == {flag.name: flag.value for flag in ChainFlag}
+    assert local_states == {state.name: state.value for state in LocalState if state.value}
+    fields = [name for name, _ in ffi.typeof("kv_chain_state").fields]
+    assert fields == list(ChainState.__slots__)
+    assert lib.KV_CHAIN_TARGETS_LIMIT == CHAIN_TARGETS_MAX
+
+
 def test_limits() -> None:
     assert lib.KV_NODE_SECRET_SIZE_LIMIT == SECRET_SIZE_MAX
     assert NAME_PATTERN.fullmatch("n" * lib.KV_NAMESPACE_SIZE_LIMIT)
@@ -91,7 +113,7 @@ def test_the_flag_of_a_pinned_object() -> None:
 
 def test_every_failure_has_its_exception() -> None:
     found = {Status.OK, Status.EXISTS, Status.NOT_FOUND, Status.BUFFER_TOO_SMALL}
-    between_nodes = {Status.WRONG_TARGET, Status.BUSY}
+    between_nodes = {Status.WRONG_TARGET, Status.BUSY, Status.DIRTY}
 
     assert set(Status) - found - between_nodes == set(failures.FAILURES)
     for status in failures.FAILURES:

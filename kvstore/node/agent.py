@@ -1,0 +1,302 @@
+"""A node's side of the cluster: it registers, keeps its lease, and goes by the routing info.
+
+    registered ──► withheld ──its targets are out of their chains──► taking part ──leave()──► left
+
+Guarantees: the core's lease is counted from before the heartbeat was sent that mgmtd answered, so
+it ends on the node before mgmtd counts it as ended. The core is configured as soon as routing info
+arrives, and only then mgmtd hears that it was. Leaves to others: what the core does with its
+places, and when the process starts and stops.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from kvstore.cluster.ids import Epoch, NodeId, TargetId
+from kvstore.cluster.leases import NS_A_MS
+from kvstore.cluster.mgmtd.client import MgmtdClient
+from kvstore.cluster.mgmtd.messages import (
+    Heartbeat,
+    HeartbeatAnswer,
+    NodeRegistration,
+    RegisterAnswer,
+)
+from kvstore.cluster.routing import RoutingInfo
+from kvstore.errors import (
+    ClusterError,
+    MgmtdUnavailableError,
+    NotRegisteredError,
+    StoreAccessError,
+)
+from kvstore.node.log import Log
+from kvstore.node.membership import (
+    NOT_CONFIGURED,
+    Configuration,
+    configuration_of,
+    in_chains,
+    in_use,
+    reports_of,
+)
+from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind
+
+REGISTER_TIMEOUT_S = 5.0
+"""How long one attempt to register may take; there is another one after it."""
+LEAVE_TIMEOUT_S = 2.0
+"""How long mgmtd may take to hear that the node leaves; its lease has ended in any case."""
+SUSPECT_TIMEOUT_S = 2.0
+SUSPECT_PAUSE_S = 0.2
+"""A target is suspected at most so often: mgmtd looks at once, and looks itself after that."""
+RETRY_PAUSE_S = 0.05
+"""Between two heartbeats, where the first failed for another reason than a lack of time."""
+HEARTBEATS_A_LEASE = 3
+"""Attempts at a heartbeat that fit into a lease."""
+
+
+class Chained(Protocol):
+    """A node whose targets are in chains."""
+
+    def set_chains(
+        self, routing_version: int, places: Sequence[ChainPlace], addresses: Sequence[str]
+    ) -> None:
+        """Serve by these places from now on."""
+
+    def set_lease(self, end_ns: int) -> None:
+        """Serve until then on the monotonic clock; 0: not at all."""
+
+    def chain_states(self) -> list[ChainState]:
+        """Return how every target is."""
+
+
+class Agent:
+    """One start of a node, as mgmtd knows it."""
+
+    def __init__(
+        self, node: Chained, mgmtd: MgmtdClient, registration: NodeRegistration, log: Log
+    ) -> None:
+        """Do nothing yet; the node serves nobody before it is told its places."""
+        self.log = log
+        self._node = node
+        self._mgmtd = mgmtd
+        self._registration = registration
+        self._targets = frozenset(target.id for target in registration.targets)
+        self._routing = RoutingInfo()
+        self._configuration = NOT_CONFIGURED
+        self._joined: RegisterAnswer | None = None
+        self._epoch = Epoch(0)
+        self._lease_end_ns = 0
+        self._returned = False
+        self._retired: frozenset[TargetId] = frozenset()
+        self._leaving = False
+        self._refused = False
+        self._due = asyncio.Event()
+        self._renewed = asyncio.Event()
+        self._adopted = asyncio.Condition()
+        self._suspected_s: dict[TargetId, float] = {}
+        self._suspicions: asyncio.Queue[tuple[TargetId, str]] = asyncio.Queue()
+        self._silent = False
+
+    @property
+    def routing(self) -> RoutingInfo:
+        """The newest routing info known."""
+        return self._routing
+
+    @property
+    def lease_left_s(self) -> float:
+        """How long the node may still serve; 0 without a lease."""
+        return max(0.0, (self._lease_end_ns - time.monotonic_ns()) / 1e9)
+
+    async def join(self) -> RegisterAnswer:
+        """Register, as soon as a primary is there; RegistrationError: it may not."""
+        while True:
+            try:
+                answer = await self._mgmtd.register(
+                    self._registration, timeout_s=REGISTER_TIMEOUT_S
+                )
+            except MgmtdUnavailableError as error:
+                self.log.warning("mgmtd does not answer: trying again", error=str(error))
+                continue
+            self._joined = answer
+            self._epoch = answer.epoch
+            self._adopt(answer.routing)
+            return answer
+
+    async def run(self) -> None:
+        """Keep the lease and follow the routing info, until cancelled."""
+        assert self._joined is not None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._keep_lease(self._joined))
+            group.create_task(self._tell_suspicions())
+
+    async def renewed(self) -> None:
+        """Wait for the first lease."""
+        await self._renewed.wait()
+
+    def on_events(self, events: Iterable[NodeEvent]) -> None:
+        """Take what the core tells; runs on the loop."""
+        for event in events:
+            match event.kind:
+                case NodeEventKind.PEER_LOST:
+                    self._suspect(TargetId(event.connection), event.text)
+                case NodeEventKind.SYNCED | NodeEventKind.TARGET_OFFLINE:
+                    self._due.set()
+                case _:
+                    pass
+
+    async def leave(self, timeout_s: float) -> bool:
+        """Serve nothing any more, and wait until the chains go on without this node's targets.
+
+        Returns whether they do. run() must still go on.
+        """
+        self._leaving = True
+        self._node.set_lease(0)
+        self._lease_end_ns = 0
+        if self._joined is None:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._mgmtd.leave(
+                    self._registration.id,
+                    self._registration.incarnation,
+                    timeout_s=min(timeout_s, LEAVE_TIMEOUT_S),
+                )
+                async with self._adopted:
+                    await self._adopted.wait_for(lambda: not in_use(self._routing, self._targets))
+        except (TimeoutError, ClusterError, StoreAccessError) as error:
+            self.log.warning("left without mgmtd's word", error=str(error) or "it takes too long")
+            return False
+        return True
+
+    # The lease.
+
+    async def _keep_lease(self, joined: RegisterAnswer) -> None:
+        terms = joined.terms
+        timeout_s = terms.lease_ms / 1000 / HEARTBEATS_A_LEASE
+        while not self._leaving:
+            self._due.clear()
+            sent_ns = time.monotonic_ns()
+            try:
+                answer = await self._mgmtd.heartbeat(self._heartbeat(), timeout_s=timeout_s)
+            except NotRegisteredError as error:
+                self.log.warning("registering again", error=str(error))
+                await self.join()
+                continue
+            except (ClusterError, StoreAccessError) as error:
+                self._say_silent(error)
+                await asyncio.sleep(RETRY_PAUSE_S)
+                continue
+            self._silent = False
+            self._take(answer, sent_ns)
+            next_s = sent_ns / 1e9 + terms.heartbeat_ms / 1000
+            await self._wait_until(next_s)
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            node=self._registration.id,
+            incarnation=self._registration.incarnation,
+            routing_version=self._configuration.routing_version,
+            targets=reports_of(self._node.chain_states(), self._withheld()),
+        )
+
+    def _take(self, answer: HeartbeatAnswer, sent_ns: int) -> None:
+        """Take a lease, or what mgmtd wants first."""
+        if answer.epoch < self._epoch or self._leaving:
+            return
+        self._epoch = answer.epoch
+        self._refused = answer.lease_ms == 0
+        if not self._refused:
+            self._lease_end_ns = sent_ns + answer.lease_ms * NS_A_MS
+            self._node.set_lease(self._lease_end_ns)
+            self._renewed.set()
+        new = self._wanted_back(answer.retire)
+        if new:
+            self.log.info("targets retire", targets=sorted(new))
+            self._retired |= new
+            self._configure()
+            self._due.set()
+
+    def _wanted_back(self, retire: Collection[TargetId]) -> frozenset[TargetId]:
+        return (frozenset(retire) & in_chains(self._routing)) - self._retired
+
+    async def _wait_until(self, end_s: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, end_s - time.monotonic())):
+                await self._due.wait()
+        except TimeoutError:
+            pass
+
+    def _say_silent(self, error: Exception) -> None:
+        if not self._silent:
+            self.log.warning("no heartbeat", error=str(error), lease_left_s=self.lease_left_s)
+        self._silent = True
+
+    # Routing info.
+
+    async def _follow(self) -> None:
+        async with aclosing(self._mgmtd.subscribe(self._routing)) as versions:
+            async for routing in versions:
+                self._adopt(routing)
+                async with self._adopted:
+                    self._adopted.notify_all()
+
+    def _adopt(self, routing: RoutingInfo) -> None:
+        """Go by newer routing info."""
+        if routing.version < self._routing.version:
+            return
+        self._routing = routing
+        if not self._returned and not in_use(routing, self._targets):
+            self._returned = True
+            self.log.info("taking part", routing_version=routing.version)
+        self._retired &= in_chains(routing)
+        self._configure()
+
+    def _withheld(self) -> frozenset[TargetId]:
+        return self._retired if self._returned else self._targets
+
+    def _configure(self) -> None:
+        """Tell the core its places, and mgmtd at once where they have changed."""
+        before = self._configuration
+        after = configuration_of(self._routing, self._registration.id, self._withheld())
+        self._configuration = after
+        if not after.same_places(before):
+            self._node.set_chains(after.routing_version, after.places, after.addresses)
+            self._say_places(before, after)
+            self._due.set()
+        elif self._refused:
+            self._due.set()
+
+    def _say_places(self, before: Configuration, after: Configuration) -> None:
+        for place in set(after.places) - set(before.places):
+            self.log.info(
+                "chain changed",
+                chain=place.chain,
+                chain_version=place.chain_version,
+                target=place.target,
+                place=place.flags.name or "none",
+                successor=place.successor or None,
+                routing_version=after.routing_version,
+            )
+
+    # Suspicions.
+
+    def _suspect(self, target: TargetId, why: str) -> None:
+        """Have mgmtd look after a target of another node, unless that was asked just now."""
+        now_s = time.monotonic()
+        if now_s - self._suspected_s.get(target, 0.0) >= SUSPECT_PAUSE_S:
+            self._suspected_s[target] = now_s
+            self._suspicions.put_nowait((target, why))
+
+    async def _tell_suspicions(self) -> None:
+        while True:
+            target, why = await self._suspicions.get()
+            known = self._routing.targets.get(target)
+            if known is None:
+                continue
+            try:
+                await self._mgmtd.suspect(
+                    NodeId(known.node), target, why, timeout_s=SUSPECT_TIMEOUT_S
+                )
+            except (ClusterError, StoreAccessError) as error:
+                self.log.warning("a suspicion was not told", target=target, error=str(error))
