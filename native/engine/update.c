@@ -127,13 +127,14 @@ static void object_link(kv_engine *engine, kv_object *old, kv_object *object, ui
     }
 }
 
-uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank)
+uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
     kv_record record;
     uint64_t sequence;
 
-    object->pinned = old ? old->pinned : 0;
+    if (pinning == KV_PINNED_AS_BEFORE)
+        object->pinned = old ? old->pinned : 0;
     kv_record_of(engine, object, &record);
     record.sequence_of = 0;
     sequence = append(engine, &record);
@@ -205,12 +206,13 @@ uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash)
     return sequence;
 }
 
-void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank)
+void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
 
     assert(!object->stored);
-    object->pinned = old ? old->pinned : 0;
+    if (pinning == KV_PINNED_AS_BEFORE)
+        object->pinned = old ? old->pinned : 0;
     object_link(engine, old, object, hash, rank);
     if (!old)
         return;
