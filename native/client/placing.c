@@ -60,7 +60,7 @@ void kv_call_pause(kv_part *part)
     assert(kv_list_empty(&part->link));
     part->state = KV_PART_PAUSED;
     part->pause.expire = pause_ends;
-    kv_part_charge(part, NULL);
+    kv_part_charge(part, NULL, 0);
     kv_timer_set(part->lane->reactor, &part->pause, kv_clock_ns() + pause_ns);
 }
 
