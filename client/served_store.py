@@ -381,8 +381,6 @@ class ServedStore(NativeClient):
             for target in routes.targets_of(node):
                 try:
                     statistics, stats[target] = self._statistics(target, self._asked_briefly)
-                except StoreVersionError:
-                    raise
                 except KVStoreError as failure:
                     errors.append(str(failure))
             said = errors[0] if errors and statistics is None else ""
