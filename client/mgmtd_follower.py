@@ -132,7 +132,7 @@ class MgmtdFollower:
 
     def _on_trouble(self) -> None:
         with suppress(KVStoreError):  # the client is closing
-            unreachable = set(self._client.take_trouble().unreachable)
+            unreachable = set(self._client.trouble()[1])
             for node in self._known.nodes.values():
                 if not unreachable.isdisjoint(node.addresses):
                     self._suspect(node.id)

@@ -125,13 +125,13 @@ class NodesFollower:
     def _watch(self) -> None:
         """Ask for newer routing info while batches are in trouble; runs on its own thread."""
         try:
-            seen = self._client.trouble()
+            seen = self._client.setback_count()
             while not self._stopping.wait(REFRESH_INTERVAL_S):
-                now = self._client.trouble()
+                now = self._client.setback_count()
                 if now != seen:
                     self.refresh(self._known.version)
                     # Asking a node that is not there is trouble, too: it must not ask again.
-                    seen = self._client.trouble()
+                    seen = self._client.setback_count()
         except StoreClosedError:
             pass
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 from kvstore.addresses import Address
 from kvstore.client.following import Follower, find
 from kvstore.client.nodes_follower import REFRESH_TIMEOUT_S, reason_of
-from kvstore.cluster.routes import Routes, routes_of
+from kvstore.cluster.routes import RoutedChain, Routes, routes_of
 from kvstore.cluster.routing import RoutingInfo
 from kvstore.errors import (
     DeniedError,
@@ -46,7 +46,6 @@ from kvstore.native.statistics import (
 from kvstore.options import ClientOptions
 from kvstore.types import (
     BadObject,
-    ChainRoute,
     ControlKind,
     ListedObject,
     NodeStatistics,
@@ -74,6 +73,8 @@ NO_AMOUNTS = frozenset(
 """Statistics that make no sense as sums over targets."""
 
 TARGET_MAX = (1 << 32) - 1
+GONE = RoutedChain(1, ())
+"""A chain that no slot leads to any more."""
 T = TypeVar("T")
 
 LIST_BODY = Struct("<QI")
@@ -110,6 +111,7 @@ class ServedStore(NativeClient):
         self._routes: Routes | None = None
         self._changing = threading.Condition()
         self._follower: Follower | None = None
+        self._chain_indices: dict[int, int] = {}
         try:
             self._connect(time.monotonic() + max(options.timeout_s, options.connect_timeout_s))
         except BaseException:
@@ -187,18 +189,21 @@ class ServedStore(NativeClient):
 
     def _route_chains(self, routes: Routes) -> None:
         places = {node: place for place, node in enumerate(routes.nodes)}
+        # A chain keeps its index, also when it is gone: the core knows it by that.
+        for chain in routes.chains:
+            self._chain_indices.setdefault(chain, len(self._chain_indices))
         members: list[tuple[int, int]] = []
-        rows: list[ChainRoute] = []
-        for chain in routes.chains.values():
-            rows.append(ChainRoute(chain.version, len(members), len(chain.members)))
-            members += [(places[routes.targets[target]], target) for target in chain.members]
-        indices = {chain: index for index, chain in enumerate(routes.chains)}
+        rows: list[tuple[int, int, int]] = []
+        for chain in self._chain_indices:
+            routed = routes.chains.get(chain, GONE)
+            rows.append((routed.version, len(members), len(routed.members)))
+            members += [(places[routes.targets[target]], target) for target in routed.members]
         self.route_chains(
             routes.routing_version,
-            list(routes.nodes.values()),
+            list(map(str, routes.nodes.values())),
             members,
             rows,
-            [indices[chain] for chain in routes.slots],
+            [self._chain_indices[chain] for chain in routes.slots],
         )
 
     def _refresh(self) -> None:

@@ -366,12 +366,14 @@ typedef struct kv_chain_route {
 } kv_chain_route;
 
 /* The same with chains: slot i belongs to chains[slot_chains[i]]. Updates go to the head, reads to any member. Requests name the chain version; a node that goes by another one
- * makes them wait for newer routing info. */
+ * makes them wait for newer routing info. A chain keeps its index over routing versions: an update that may have happened is repeated only to the chain that it was sent to, and has an
+ * unknown outcome once its slot belongs to another. -EINVAL with `message`. */
 int kv_client_route_chains(kv_client *client, uint64_t routing_version, const char *const *nodes, uint32_t node_count,
                            const kv_chain_member *members, uint32_t member_count, const kv_chain_route *chains, uint32_t chain_count,
                            const uint32_t *slot_chains, uint32_t slot_count, char *message);
-/* What the client could not reach since it was last asked, and whether newer routing info is wanted: addresses, newline-separated, into `unreachable` (`size` bytes, ends with 0). Returns
- * the newest chain trouble's count, which changes whenever a part was refused for its chain version. `descriptor` (may be NULL) is an eventfd that becomes readable on trouble. */
+/* What the client could not reach since it was last asked, and whether newer routing info is wanted: addresses, newline-separated, into `unreachable` (`size` bytes, ends with 0; what does not fit
+ * comes with the next call). Returns a count, which grows whenever a part was refused for its chain version or found a chain without members. `descriptor` (may be NULL) is an eventfd that becomes
+ * readable on trouble and is the client's; taking what there is makes it unreadable. With `size` 0 nothing is taken. */
 int64_t kv_client_trouble(kv_client *client, char *unreachable, uint32_t size, int *descriptor);
 /* Refuses new requests, waits for those in flight (at most timeout_ms, then cancels them). Frees the client; -ETIMEDOUT: it could not. */
 int kv_client_close(kv_client *client, uint64_t timeout_ms);

@@ -24,6 +24,8 @@ int kv_batch_check(const kv_request *request)
 
     if (kind < KV_OP_SET || kind > KV_OP_FLUSH || request->count > KV_BATCH_COUNT_LIMIT)
         return -EINVAL;
+    if (request->flags != 0)
+        return -EINVAL;
     if (request->count > 0 && (!request->items || kind == KV_OP_FLUSH))
         return -EINVAL;
     if (kind == KV_OP_STAT && request->count > 0 && !request->stats)
@@ -57,6 +59,7 @@ static kv_status status_shown(kv_status status)
     switch (status) {
     case KV_WRONG_TARGET:
     case KV_BUSY:
+    case KV_DIRTY:
         return KV_UNAVAILABLE;
     default:
         return status;
@@ -96,7 +99,7 @@ static uint32_t size_of(const kv_batch *batch, uint32_t index)
 }
 
 /* Whether the item still fits; the first one always does. */
-static bool filling_fits(const kv_filling *filling, const kv_batch *batch, uint32_t place,
+static bool filling_fits(const kv_filling *filling, const kv_batch *batch, uint32_t chain,
                          uint32_t index, const kv_cut_limits *limits)
 {
     const kv_cut *cut = &filling->cut;
@@ -105,17 +108,17 @@ static bool filling_fits(const kv_filling *filling, const kv_batch *batch, uint3
 
     if (cut->count == 0)
         return true;
-    return cut->place == place && cut->count < limits->count && cut->count < INDICES_COUNT_MAX &&
+    return cut->chain == chain && cut->count < limits->count && cut->count < INDICES_COUNT_MAX &&
            filling->size + size_of(batch, index) <= limits->values_size &&
            kv_request_columns_size(operation, cut->count + 1, keys_size) <= limits->columns_size;
 }
 
-static void filling_add(kv_filling *filling, const kv_batch *batch, uint32_t place, uint32_t index)
+static void filling_add(kv_filling *filling, const kv_batch *batch, uint32_t chain, uint32_t index)
 {
     kv_cut *cut = &filling->cut;
 
     filling->indices[cut->count++] = index;
-    cut->place = place;
+    cut->chain = chain;
     cut->keys_size += batch->request->items[index].key_size;
     filling->size += size_of(batch, index);
     if (batch->request->operation == KV_OP_SET)
@@ -138,14 +141,14 @@ static int cut_ordered(const kv_batch *batch, const uint64_t *order, uint32_t co
 
     filling_begin(&filling);
     for (uint32_t i = 0; i < count && result == 0; i++) {
-        uint32_t place = (uint32_t)(order[i] >> 32);
+        uint32_t chain = (uint32_t)(order[i] >> 32);
         uint32_t index = (uint32_t)order[i];
 
-        if (!filling_fits(&filling, batch, place, index, limits)) {
+        if (!filling_fits(&filling, batch, chain, index, limits)) {
             result = emit(context, &filling.cut);
             filling_begin(&filling);
         }
-        filling_add(&filling, batch, place, index);
+        filling_add(&filling, batch, chain, index);
     }
     if (result == 0 && filling.cut.count > 0)
         result = emit(context, &filling.cut);
@@ -186,7 +189,7 @@ int kv_batch_cut(const kv_batch *batch, const kv_route_table *routing, const kv_
                     << 32 |
                 index;
     }
-    if (routing->place_count > 1)
+    if (routing->chain_count > 1)
         qsort(order, open, sizeof(*order), order_compare);
     result = open > 0 ? cut_ordered(batch, order, open, limits, emit, context) : 0;
     if (order != small)

@@ -15,6 +15,7 @@
 
 #define KV_BATCH_SETTLED 1u /* marks of an item */
 #define KV_BATCH_REREAD 2u  /* its value arrived with a wrong checksum, and was asked for again */
+#define KV_BATCH_ELSEWHERE 4u /* a member of its chain could not read it, and another was asked */
 
 typedef struct kv_batch {
     kv_request *request;
@@ -23,11 +24,11 @@ typedef struct kv_batch {
     bool given_up; /* nothing is sent again */
 } kv_batch;
 
-/* Items of one place that fit one message. */
+/* Items of one chain that fit one message. */
 typedef struct kv_cut {
     const uint32_t *indices; /* of the request; ascending */
     uint32_t count;
-    uint32_t place;
+    uint32_t chain; /* index in the routing info */
     uint32_t keys_size;
     uint64_t values_size; /* to send */
     uint64_t room;        /* for values that come back */
@@ -47,7 +48,7 @@ typedef struct kv_cut_names {
 /* Takes a cut; what it points to is the batch's again afterwards. Nonzero ends the cutting. */
 typedef int kv_batch_emit(void *context, const kv_cut *cut);
 
-/* -EINVAL: the request is not well-formed. */
+/* -EINVAL: the request is not well-formed, or has flags that are the core's own. */
 int kv_batch_check(const kv_request *request);
 /* `marks`: request->count bytes, zeroed. Values that no node takes are settled at once. */
 void kv_batch_init(kv_batch *batch, kv_request *request, uint8_t *marks);

@@ -2,7 +2,7 @@
  *
  *   opened ──start──► parts under way ──last part dropped──► finished
  *                       │        ▲                              ▲
- *                       ├─retry──┘                              │
+ *                       ├─retry──┘ (placing.c)                  │
  *                       └─give_up: settled; parts leave as soon as nothing touches their memory
  *
  * Invariants: a started call has a part as long as it is not finished; after it is finished nothing
@@ -15,26 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const kv_cut_limits limits_default_get = {
-    .count = KV_MESSAGE_COUNT_MAX,
-    .columns_size = KV_MESSAGE_COLUMNS_SIZE_MAX,
-    .values_size = KV_CLIENT_GET_PART_SIZE,
-};
-
-static const kv_cut_limits limits_default_set = {
-    .count = KV_MESSAGE_COUNT_MAX,
-    .columns_size = KV_MESSAGE_COLUMNS_SIZE_MAX,
-    .values_size = KV_CLIENT_SET_PART_SIZE,
-};
-
-/* What the parts of one cutting have in common. */
-typedef struct kv_placing {
-    kv_lane *lane;
-    kv_call *call;
-    uint32_t attempts;
-    uint64_t pause_ns;
-} kv_placing;
 
 kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
                       uint64_t timeout_ms)
@@ -80,88 +60,6 @@ static void call_finish(kv_call *call)
     kv_client_call_finished(call);
 }
 
-static void pause_ends(kv_timer *timer)
-{
-    kv_part *part = KV_CONTAINER(timer, kv_part, pause);
-    kv_lane *lane = part->connection->lane;
-
-    kv_connection_add(part->connection, part);
-    kv_lane_work(lane);
-}
-
-/* To its connection, now or after a pause. */
-static void part_queue(kv_part *part, uint64_t pause_ns)
-{
-    if (pause_ns == 0) {
-        kv_connection_add(part->connection, part);
-        return;
-    }
-    part->state = KV_PART_PAUSED;
-    part->pause.expire = pause_ends;
-    kv_timer_set(part->connection->lane->reactor, &part->pause, kv_clock_ns() + pause_ns);
-}
-
-/* Give a part to the connection of its endpoint. -ENOMEM. */
-static int part_place(const kv_placing *placing, kv_part *part, uint32_t endpoint)
-{
-    kv_lane *lane = placing->lane;
-    kv_connection *connection = kv_lane_connection(lane, endpoint);
-
-    if (!connection) {
-        kv_part_close(part);
-        return -ENOMEM;
-    }
-    part->call = placing->call;
-    part->connection = connection;
-    part->attempts = placing->attempts;
-    kv_list_append(&placing->call->parts, &part->call_link);
-    kv_lane_count(&lane->counters.parts, 1);
-    part_queue(part, placing->pause_ns);
-    return 0;
-}
-
-static int part_emit(void *context, const kv_cut *cut)
-{
-    const kv_placing *placing = context;
-    const kv_place *place = &placing->call->routing->places[cut->place];
-    kv_part *part = kv_part_open(&placing->call->batch, cut, place->target);
-
-    return part ? part_place(placing, part, place->endpoint) : -ENOMEM;
-}
-
-static int start_batch(const kv_placing *placing)
-{
-    const kv_client *client = placing->lane->client;
-    const kv_request *request = placing->call->batch.request;
-    kv_cut_names names = {client->names.tenant, client->names.name_space};
-
-    return kv_batch_cut(&placing->call->batch, placing->call->routing, &names,
-                        request->operation == KV_OP_SET ? &limits_default_set : &limits_default_get,
-                        NULL, request->count, part_emit, (void *)(uintptr_t)placing);
-}
-
-static int start_flush(const kv_placing *placing)
-{
-    const kv_route_table *routing = placing->call->routing;
-    int error = 0;
-
-    for (uint32_t i = 0; i < routing->place_count && error == 0; i++) {
-        kv_part *part = kv_part_open_control(KV_CONTROL_FLUSH, routing->places[i].target, NULL, 0);
-
-        error = part ? part_place(placing, part, routing->places[i].endpoint) : -ENOMEM;
-    }
-    return error;
-}
-
-static int start_control(const kv_placing *placing)
-{
-    const kv_control *control = placing->call->control;
-    kv_part *part =
-        kv_part_open_control(control->kind, control->target, control->body, control->body_size);
-
-    return part ? part_place(placing, part, control->endpoint) : -ENOMEM;
-}
-
 static void deadline_passes(kv_timer *timer)
 {
     kv_call *call = KV_CONTAINER(timer, kv_call, timer);
@@ -173,7 +71,6 @@ static void deadline_passes(kv_timer *timer)
 
 void kv_call_start(kv_lane *lane, kv_call *call)
 {
-    kv_placing placing = {.lane = lane, .call = call};
     int error;
 
     assert(call->lane == lane);
@@ -183,19 +80,13 @@ void kv_call_start(kv_lane *lane, kv_call *call)
         call->timer.expire = deadline_passes;
         kv_timer_set(lane->reactor, &call->timer, call->deadline_ns);
     }
-    if (call->kind == KV_CALL_BATCH)
-        error = start_batch(&placing);
-    else if (call->kind == KV_CALL_FLUSH)
-        error = start_flush(&placing);
-    else
-        error = start_control(&placing);
+    error = kv_call_place(call);
     if (error < 0)
         kv_call_give_up(call, KV_UNAVAILABLE);
     else if (kv_list_empty(&call->parts))
         call_finish(call);
 }
 
-/* Take a part off its call and free it. */
 static void part_leave(kv_part *part)
 {
     kv_list_remove(&part->call_link);
@@ -209,83 +100,6 @@ void kv_call_drop_part(kv_part *part)
     part_leave(part);
     if (kv_list_empty(&call->parts))
         call_finish(call);
-}
-
-bool kv_call_is_behind(const kv_call *call)
-{
-    bool behind;
-
-    pthread_mutex_lock(&call->client->mutex);
-    behind = call->routing && call->routing != call->client->routing;
-    pthread_mutex_unlock(&call->client->mutex);
-    return behind;
-}
-
-static void refresh_routing(kv_call *call)
-{
-    kv_client *client = call->client;
-    kv_route_table *before = call->routing;
-
-    pthread_mutex_lock(&client->mutex);
-    if (before == client->routing)
-        before = NULL;
-    else
-        call->routing = kv_route_table_hold(client->routing);
-    pthread_mutex_unlock(&client->mutex);
-    if (before)
-        kv_route_table_release(before);
-}
-
-/* The limits that a node granted, where they are the tighter ones. */
-static kv_cut_limits limits_of(const kv_part *part)
-{
-    kv_cut_limits limits = part->operation == KV_OP_SET ? limits_default_set : limits_default_get;
-    const kv_hello_grant *grant = &part->connection->grant;
-
-    if (part->connection->welcomed) {
-        if (grant->count_max < limits.count)
-            limits.count = grant->count_max;
-        if (grant->columns_size_max < limits.columns_size)
-            limits.columns_size = grant->columns_size_max;
-        if (part->operation == KV_OP_SET && grant->values_size_max < limits.values_size)
-            limits.values_size = grant->values_size_max;
-    }
-    return limits;
-}
-
-void kv_call_pause(kv_part *part, uint64_t pause_ns)
-{
-    kv_lane_count(&part->connection->lane->counters.retries, 1);
-    part_queue(part, pause_ns);
-}
-
-void kv_call_retry(kv_part *part, uint64_t pause_ns)
-{
-    kv_call *call = part->call;
-    kv_lane *lane = part->connection->lane;
-    const kv_client *client = lane->client;
-    kv_cut_names names = {client->names.tenant, client->names.name_space};
-    kv_cut_limits limits = limits_of(part);
-    kv_placing placing = {lane, call, part->attempts + (pause_ns > 0), pause_ns};
-    int error;
-
-    assert(!call->given_up && part->sequence == 0);
-    kv_lane_count(&lane->counters.retries, 1);
-    if (part->operation == 0) {
-        part->touched = false;
-        part->attempts = placing.attempts;
-        part_queue(part, pause_ns);
-        return;
-    }
-    refresh_routing(call);
-    error = kv_batch_cut(&call->batch, call->routing, &names, &limits, part->indices, part->count,
-                         part_emit, &placing);
-    if (error < 0) {
-        part_leave(part);
-        kv_call_give_up(call, KV_UNAVAILABLE);
-        return;
-    }
-    kv_call_drop_part(part);
 }
 
 static int error_of(kv_status status)
@@ -338,6 +152,21 @@ void kv_call_fail_part(kv_part *part, kv_status status)
     kv_call_drop_part(part);
 }
 
+void kv_call_end_channel(kv_part *part, bool known)
+{
+    kv_sequences *sequences = &part->lane->client->sequences;
+
+    if (part->sequence == 0)
+        return;
+    if (!part->touched)
+        kv_sequences_give_unused(sequences, part->channel);
+    else if (known)
+        kv_sequences_give(sequences, part->channel);
+    else
+        kv_sequences_retire(sequences, part->channel);
+    part->sequence = 0;
+}
+
 void kv_call_control_reply(kv_part *part, int error, uint64_t size)
 {
     kv_call *call = part->call;
@@ -355,13 +184,21 @@ void kv_call_control_reply(kv_part *part, int error, uint64_t size)
         settle_control(call, error == ETIMEDOUT ? KV_TIMEOUT : KV_UNAVAILABLE);
 }
 
+/* Whether it waits for a connection, or for somebody who serves it. */
+static bool part_is_unsent(const kv_part *part)
+{
+    if (part->state == KV_PART_PAUSED)
+        return !kv_list_empty(&part->link);
+    return part->state == KV_PART_WAITING && part->connection->state != KV_CONNECTION_READY;
+}
+
 /* Items that could not even be asked for are told from those that were not answered. */
 static void settle_unsent(kv_call *call)
 {
     for (kv_list *at = call->parts.next; at != &call->parts; at = at->next) {
         kv_part *part = KV_CONTAINER(at, kv_part, call_link);
 
-        if (part->state != KV_PART_WAITING || part->connection->state == KV_CONNECTION_READY)
+        if (!part_is_unsent(part))
             continue;
         if (call->kind != KV_CALL_BATCH)
             settle_control(call, KV_UNAVAILABLE);
@@ -384,17 +221,10 @@ static bool part_give_up(kv_part *part, kv_status status)
 {
     kv_connection *connection = part->connection;
 
-    if (part->state == KV_PART_PAUSED) {
-        kv_timer_stop(connection->lane->reactor, &part->pause);
-        if (part->sequence != 0)
-            kv_sequences_give(&connection->sequences, part->channel);
-        part_leave(part);
-        return true;
-    }
-    if (part->state == KV_PART_WAITING) {
+    if (part->state == KV_PART_PAUSED || part->state == KV_PART_WAITING) {
+        kv_timer_stop(part->lane->reactor, &part->pause);
         kv_list_remove(&part->link);
-        if (part->sequence != 0)
-            kv_sequences_give(&connection->sequences, part->channel);
+        kv_call_end_channel(part, false);
         part_leave(part);
         return true;
     }
@@ -410,6 +240,7 @@ static bool part_give_up(kv_part *part, kv_status status)
     }
     if (part->state == KV_PART_SENDING) {
         kv_connection_remove(connection, part);
+        kv_call_end_channel(part, false);
         part_leave(part);
         return true;
     }

@@ -110,8 +110,30 @@ static void client_free(kv_client *client)
     pthread_cond_destroy(&client->calls_end);
     pthread_cond_destroy(&client->lane_free);
     pthread_mutex_destroy(&client->mutex);
+    free(client->loads);
     free(client->lanes);
     free(client);
+}
+
+/* What has something to be closed. */
+static int parts_open(kv_client *client, char *message)
+{
+    int error;
+
+    if (getrandom(client->names.client, KV_CLIENT_ID_SIZE, 0) != KV_CLIENT_ID_SIZE)
+        return refuse(message, "the system gives no random numbers");
+    error = kv_trouble_open(&client->trouble);
+    if (error < 0) {
+        snprintf(message, KV_MESSAGE_SIZE, "no descriptor is left: %s", strerror(-error));
+        return error;
+    }
+    error = kv_addresses_open(&client->addresses);
+    if (error < 0) {
+        kv_trouble_close(&client->trouble);
+        return error;
+    }
+    kv_sequences_open(&client->sequences);
+    return 0;
 }
 
 int kv_client_open(const kv_client_options *options, kv_client **result, char *message)
@@ -135,62 +157,17 @@ int kv_client_open(const kv_client_options *options, kv_client **result, char *m
     client->connect_timeout_ms = options->connect_timeout_ms ? options->connect_timeout_ms
                                                              : KV_CLIENT_CONNECT_TIMEOUT_MS_DEFAULT;
     client->lanes = calloc(client->lane_count_max + client->blocking_count_max, sizeof(kv_lane *));
-    if (!client->lanes || kv_addresses_open(&client->addresses) < 0) {
+    client->loads = calloc(KV_CLIENT_ENDPOINTS_MAX, sizeof(*client->loads));
+    if (!client->lanes || !client->loads) {
         client_free(client);
         return -ENOMEM;
     }
-    if (getrandom(client->names.client, KV_CLIENT_ID_SIZE, 0) != KV_CLIENT_ID_SIZE) {
-        kv_addresses_close(client->addresses);
-        client_free(client);
-        return refuse(message, "the system gives no random numbers");
-    }
-    *result = client;
-    return 0;
-}
-
-/* ---- routing info ---- */
-
-static int nodes_add(kv_client *client, const char *const *nodes, uint32_t node_count,
-                     uint32_t *endpoints, char *message)
-{
-    for (uint32_t i = 0; i < node_count; i++) {
-        int error = kv_addresses_add(client->addresses, nodes[i], &endpoints[i]);
-
-        if (error < 0) {
-            snprintf(message, KV_MESSAGE_SIZE,
-                     "\"%.300s\" is no host:port, or there are too many nodes", nodes[i]);
-            return error;
-        }
-    }
-    return 0;
-}
-
-int kv_client_route(kv_client *client, uint64_t routing_version, const char *const *nodes,
-                    uint32_t node_count, const uint32_t *slot_nodes, const uint32_t *slot_targets,
-                    uint32_t slot_count, char *message)
-{
-    uint32_t *endpoints = calloc(node_count ? node_count : 1, sizeof(*endpoints));
-    kv_route_table *routing, *before;
-    int error = -ENOMEM;
-
-    if (endpoints)
-        error = nodes_add(client, nodes, node_count, endpoints, message);
-    if (error == 0) {
-        error = kv_route_table_open(routing_version, endpoints, node_count, slot_nodes,
-                                    slot_targets, slot_count, &routing);
-        if (error == -EINVAL)
-            refuse(message, "slots are a power of two up to 65536, each of one of the nodes");
-    }
-    free(endpoints);
+    error = parts_open(client, message);
     if (error < 0)
-        return error;
-    pthread_mutex_lock(&client->mutex);
-    before = client->routing;
-    client->routing = routing;
-    pthread_mutex_unlock(&client->mutex);
-    if (before)
-        kv_route_table_release(before);
-    return 0;
+        client_free(client);
+    else
+        *result = client;
+    return error;
 }
 
 /* ---- calls ---- */
@@ -440,6 +417,8 @@ int kv_client_close(kv_client *client, uint64_t timeout_ms)
     if (!idle)
         return -ETIMEDOUT;
     lanes_close(client);
+    kv_sequences_close(&client->sequences);
+    kv_trouble_close(&client->trouble);
     kv_addresses_close(client->addresses);
     if (client->routing)
         kv_route_table_release(client->routing);
@@ -451,6 +430,7 @@ void kv_client_abandon(kv_client *client)
 {
     for (uint32_t i = 0; i < client->lane_count; i++)
         kv_lane_abandon(client->lanes[i]);
+    kv_trouble_abandon(&client->trouble);
 }
 
 /* ---- statistics ---- */

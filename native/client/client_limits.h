@@ -17,6 +17,8 @@
 #define KV_CLIENT_TIMEOUT_MS_DEFAULT 30000u
 #define KV_CLIENT_TIMEOUT_MS_MAX 86400000u
 #define KV_CLIENT_CONNECT_TIMEOUT_MS_DEFAULT 3000u
+#define KV_CLIENT_CONNECT_SLOW_MS                                                                  \
+    100u /* after so long in an attempt to connect, reads go to another member of their chain */
 #define KV_CLIENT_CLOSE_GRACE_MS 1000u /* for cancelled batches, when closing */
 #define KV_CLIENT_IDLE_CHECK_MS                                                                    \
     1000u /* a connection unused for so long is looked at before an update is trusted to it */
@@ -28,12 +30,14 @@
 #define KV_CLIENT_RESOLVE_AGE_MS 1000u /* a name is not resolved again before */
 
 #define KV_CLIENT_IN_FLIGHT_MAX 64u /* requests of one connection */
-#define KV_CLIENT_SEQUENCES_MAX                                                                    \
-    128u /* update channels of one connection: those in flight, and those to be repeated */
+#define KV_CLIENT_CHANNELS_MAX                                                                     \
+    128u /* update channels of a client: half of what nodes keep of it (node_limits.h) */
 #define KV_CLIENT_SET_PART_SIZE                                                                    \
     (1u << 20) /* of values: so that checksums, socket and node overlap */
 #define KV_CLIENT_GET_PART_SIZE                                                                    \
     (8u << 20) /* of room: the node answers such a request piece by piece */
+#define KV_CLIENT_GET_PART_SIZE_SPREAD                                                             \
+    (2u << 20) /* the same where a chain has several members to read from side by side */
 #define KV_CLIENT_SEND_SIZE                                                                        \
     (256u << 10) /* parts are put into one system call until it sends so much */
 #define KV_CLIENT_BUFFER_SIZE (64u << 10) /* of a connection: what arrives beside values */
@@ -52,9 +56,24 @@
     2u /* before a request is sent again that a node was too busy for */
 #define KV_CLIENT_PAUSE_MAX_MS 100u
 #define KV_CLIENT_REFUSALS_MAX 3u /* in a row; then those who wait are told */
+#define KV_CLIENT_CHANNEL_PAUSE_MS 1u /* between looks for a free update channel */
 
-_Static_assert(KV_CLIENT_SEQUENCES_MAX >= 2 * KV_CLIENT_IN_FLIGHT_MAX,
-               "repeated updates do not keep all channels");
+#define KV_CLIENT_ROUTING_CHECK_MS                                                                 \
+    5u /* how late a blocking call that had trouble may notice newer routing info */
+#define KV_CLIENT_DEPARTED_SILENCE_MS                                                              \
+    100u /* a node that has left a chain and says nothing for so long is given up */
+#define KV_CLIENT_AVOID_FIRST_MS                                                                   \
+    50u /* reads go elsewhere after a node was not reached; doubles with each failure */
+#define KV_CLIENT_AVOID_MAX_MS 2000u
+#define KV_CLIENT_LATENCY_HALF_MS 250u /* half of what is known of an idle node is forgotten */
+#define KV_CLIENT_LATENCY_FIRST_NS 100000u /* of a node that has not answered yet */
+#define KV_CLIENT_LOAD_UNIT_SIZE (64u << 10) /* of values, that weigh as much as a message */
+
+_Static_assert(KV_CLIENT_CHANNELS_MAX >= 2 * KV_CLIENT_IN_FLIGHT_MAX,
+               "one connection comes to the channels that it can have in flight");
+_Static_assert((KV_CLIENT_CHANNELS_MAX & (KV_CLIENT_CHANNELS_MAX - 1)) == 0,
+               "numbers of channels keep their place when they wrap");
+_Static_assert(KV_CLIENT_GET_PART_SIZE_SPREAD <= KV_CLIENT_GET_PART_SIZE, "a part is a message");
 _Static_assert(KV_CLIENT_SET_PART_SIZE <= KV_MESSAGE_VALUES_SIZE_MAX, "a part is a message");
 _Static_assert(KV_CLIENT_GET_PART_SIZE <= KV_MESSAGE_VALUES_SIZE_MAX, "a part is a message");
 _Static_assert(KV_CLIENT_BUFFER_SIZE >= 2 * KV_CLIENT_AHEAD_SIZE, "there is room ahead");

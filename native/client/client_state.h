@@ -14,11 +14,13 @@
 #include "client/backoff.h"
 #include "client/part.h"
 #include "client/sequences.h"
+#include "client/trouble.h"
 #include "drivers/queue.h"
 #include "drivers/reactor.h"
 #include "protocol/hello.h"
 #include "protocol/reply.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #define KV_NS_PER_MS 1000000u
@@ -132,7 +134,8 @@ typedef struct kv_connection {
     uint32_t control_count; /* control requests in flight: at most one, as nodes want it */
     uint32_t large_count;   /* requests in flight whose replies do not fit the buffer */
     uint64_t request;       /* number of the last one */
-    kv_sequences sequences;
+    kv_timer channel_pause; /* set: no update channel was to be had */
+    kv_timer departure;     /* set: its node has left the chain of something in flight */
     kv_sending sending;
     kv_receiving receiving;
 } kv_connection;
@@ -150,9 +153,10 @@ struct kv_lane {
     kv_list link; /* client->idle_lanes, client's mutex */
     kv_list calls;
     kv_list dirty;
+    kv_list held;                /* parts that wait for newer routing info */
+    uint64_t generation;         /* of the routing info that it has placed its parts by */
     kv_connection **connections; /* by endpoint */
     uint32_t connection_capacity;
-    uint32_t number;
     uint32_t sockets; /* open, or not told closed */
     uint32_t load;    /* asynchronous calls; client's mutex */
     uint8_t *scratch;
@@ -160,7 +164,10 @@ struct kv_lane {
     kv_random random;
     kv_lane_counters counters;
     kv_mail cancel_mail;
-    bool cancel_posted; /* client's mutex */
+    kv_mail routing_mail;
+    bool cancel_posted;  /* client's mutex */
+    bool routing_posted; /* client's mutex */
+    bool restless;       /* a blocking call had trouble: newer routing info may help it */
     bool background;
     bool working; /* kv_lane_work is on the stack */
     bool closing;
@@ -182,7 +189,11 @@ struct kv_client {
     uint64_t timeout_ms;
     uint64_t connect_timeout_ms;
     kv_addresses *addresses;
+    kv_load *loads; /* by endpoint */
+    kv_sequences sequences;
+    kv_trouble trouble;
     kv_route_table *routing;
+    atomic_ullong generation; /* of `routing` */
     kv_list calls;
     kv_list idle_lanes; /* the one used last comes first */
     kv_lane **lanes;    /* all, as they were made */
@@ -199,12 +210,6 @@ kv_call *kv_call_open(kv_client *client, kv_call_kind kind, kv_request *request,
 void kv_call_close(kv_call *call);
 /* Cut into parts and hand them to connections. */
 void kv_call_start(kv_lane *lane, kv_call *call);
-/* Whether there is newer routing info than the call went by. */
-bool kv_call_is_behind(const kv_call *call);
-/* Cut what is open of a part anew, by the newest routing info, and let go of the part. */
-void kv_call_retry(kv_part *part, uint64_t pause_ns);
-/* The same part again, with the channel that it holds, after a pause. */
-void kv_call_pause(kv_part *part, uint64_t pause_ns);
 /* What became of a part as a whole. */
 void kv_call_fail_part(kv_part *part, kv_status status);
 /* Deadline or cancellation: settle what is open, and finish once nothing touches the caller's
@@ -213,6 +218,28 @@ void kv_call_give_up(kv_call *call, kv_status status);
 /* Take a part off its call and free it; the last one finishes the call. */
 void kv_call_drop_part(kv_part *part);
 void kv_call_control_reply(kv_part *part, int error, uint64_t size);
+/* The part needs its channel no more; `known`: what became of the update. */
+void kv_call_end_channel(kv_part *part, bool known);
+
+/* placing.c */
+/* Cut a call into parts, or make its control requests, and place them. -ENOMEM, -EAGAIN: of some
+ * chain nobody serves what is to be flushed. */
+int kv_call_place(kv_call *call);
+/* Cut what is open of a part anew, by the newest routing info, and let go of the part. */
+void kv_call_retry(kv_part *part);
+/* The same part again, with the channel that it holds. */
+void kv_call_repeat(kv_part *part);
+/* One of these after a pause. */
+void kv_call_pause(kv_part *part);
+/* The same, or as soon as there is newer routing info. */
+void kv_call_hold(kv_part *part);
+/* Whether there is newer routing info than the part went by, and it may go by that. */
+bool kv_call_is_behind(const kv_part *part);
+/* Whether a part that waits may find a better place now; and to there. */
+bool kv_call_may_move(const kv_part *part);
+void kv_call_move(kv_part *part);
+/* There is newer routing info: whatever waits for it goes on. */
+void kv_lane_reroute(kv_lane *lane);
 
 /* connection.c */
 kv_connection *kv_connection_open(kv_lane *lane, uint32_t endpoint);
@@ -230,11 +257,24 @@ void kv_connection_break(kv_connection *connection, int error, const char *reaso
 bool kv_connection_uses(const kv_connection *connection, const kv_part *part);
 /* Nobody waits for a part any more that was sent: its replies are forgotten as they come. */
 void kv_connection_forget(kv_connection *connection, kv_part *part);
-/* A part that is SENDING without a touched byte, or that had its last reply, leaves. */
+/* A part that is SENDING without a touched byte, or that had its last reply, leaves; its channel is
+ * the caller's to end. */
 void kv_connection_remove(kv_connection *connection, kv_part *part);
-/* The same, but it keeps its channel, to be sent again. */
-void kv_connection_remove_with_channel(kv_connection *connection, kv_part *part);
 void kv_connection_invariants(const kv_connection *connection);
+
+/* connection_waiting.c */
+/* Whether the node is there, and says that it wants nothing of us. */
+static inline bool kv_connection_is_refusal(int error)
+{
+    return error == -EACCES || error == -EPROTONOSUPPORT;
+}
+
+/* An attempt to connect failed: who need not wait for the next one is told so. */
+void kv_connection_refuse_waiting(kv_connection *connection, int error);
+/* What waits goes to another member of its chain, or where newer routing info says, if it can. */
+void kv_connection_move_waiting(kv_connection *connection);
+/* There is newer routing info. */
+void kv_connection_reroute(kv_connection *connection);
 
 /* connection_send.c. Each returns false when the connection broke. */
 bool kv_connection_send(kv_connection *connection);
@@ -261,7 +301,7 @@ void kv_connection_end(kv_connection *connection, kv_part *part);
 bool kv_connection_message_end(kv_connection *connection);
 
 /* lane.c */
-int kv_lane_open(kv_client *client, uint32_t number, bool background, kv_lane **lane);
+int kv_lane_open(kv_client *client, bool background, kv_lane **lane);
 /* On the lane's thread: close every connection and turn until they are closed. */
 void kv_lane_close(kv_lane *lane);
 /* Afterwards, when no thread can post to it any more. */
@@ -298,5 +338,15 @@ void kv_client_call_finished(kv_call *call);
  * -ENOTCONN. */
 int kv_client_call_run(kv_client *client, kv_call *call);
 void kv_client_set_failure(kv_client *client, const char *node, const char *reason);
+
+/* routing.c */
+static inline uint64_t kv_client_generation(const kv_client *client)
+{
+    /* Relaxed: who sees it changed takes the client's mutex to get the routing info itself. */
+    return atomic_load_explicit(&client->generation, memory_order_relaxed);
+}
+
+/* The newest routing info, held. */
+kv_route_table *kv_client_routing(kv_client *client);
 
 #endif

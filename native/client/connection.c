@@ -46,15 +46,23 @@ kv_connection *kv_connection_open(kv_lane *lane, uint32_t endpoint)
     kv_list_init(&connection->dirty);
     kv_list_init(&connection->waiting);
     kv_list_init(&connection->sending_parts);
-    kv_sequences_init(&connection->sequences, lane->number);
     return connection;
+}
+
+static void timers_stop(kv_connection *connection)
+{
+    kv_reactor *reactor = connection->lane->reactor;
+
+    kv_timer_stop(reactor, &connection->timer);
+    kv_timer_stop(reactor, &connection->channel_pause);
+    kv_timer_stop(reactor, &connection->departure);
 }
 
 void kv_connection_close(kv_connection *connection)
 {
     assert(connection->state == KV_CONNECTION_DOWN && connection->in_flight_count == 0);
     assert(kv_list_empty(&connection->waiting));
-    kv_timer_stop(connection->lane->reactor, &connection->timer);
+    timers_stop(connection);
     kv_list_remove(&connection->dirty);
     kv_receiving_close(&connection->receiving);
     free(connection->hello);
@@ -70,6 +78,7 @@ void kv_connection_touch(kv_connection *connection)
 void kv_connection_add(kv_connection *connection, kv_part *part)
 {
     part->state = KV_PART_WAITING;
+    kv_part_charge(part, &connection->lane->client->loads[connection->endpoint]);
     kv_list_append(&connection->waiting, &part->link);
     kv_connection_touch(connection);
 }
@@ -79,6 +88,17 @@ void kv_connection_add(kv_connection *connection, kv_part *part)
 static const char *name_of(const kv_connection *connection)
 {
     return kv_addresses_name(connection->lane->client->addresses, connection->endpoint);
+}
+
+/* Its node could not be reached, or was lost with something under way: others are asked first. */
+static void unreachable(kv_connection *connection)
+{
+    kv_lane *lane = connection->lane;
+    kv_client *client = lane->client;
+
+    lane->restless = true;
+    kv_trouble_unreachable(&client->trouble, connection->endpoint);
+    kv_load_avoid(&client->loads[connection->endpoint], kv_clock_ns(), &lane->random);
 }
 
 void kv_connection_break(kv_connection *connection, int error, const char *reason)
@@ -91,13 +111,16 @@ void kv_connection_break(kv_connection *connection, int error, const char *reaso
     if (error != -ECANCELED)
         kv_client_set_failure(lane->client, name_of(connection),
                               reason ? reason : strerror(-error));
+    if (error != -ECANCELED && !kv_connection_is_refusal(error) &&
+        (connection->state < KV_CONNECTION_READY || connection->in_flight_count > 0))
+        unreachable(connection);
     if (connection->state == KV_CONNECTION_READY)
         kv_lane_count(&lane->counters.connections, (unsigned long long)-1);
     else
         kv_lane_count(&lane->counters.connect_failures, 1);
     connection->error = connection->state == KV_CONNECTION_READY ? 0 : error;
     connection->state = KV_CONNECTION_CLOSING;
-    kv_timer_stop(lane->reactor, &connection->timer);
+    timers_stop(connection);
     kv_socket_close(&connection->socket);
 }
 
@@ -110,22 +133,6 @@ void kv_connection_remove(kv_connection *connection, kv_part *part)
     connection->large_count -= part->room > KV_CLIENT_BUFFER_SIZE / 2;
     connection->control_count -= part->operation == 0;
     kv_list_remove(&part->link);
-    if (part->sequence == 0)
-        return;
-    if (part->touched)
-        kv_sequences_give(&connection->sequences, part->channel);
-    else
-        kv_sequences_give_unused(&connection->sequences, part->channel);
-    part->sequence = 0;
-}
-
-void kv_connection_remove_with_channel(kv_connection *connection, kv_part *part)
-{
-    uint64_t sequence = part->sequence;
-
-    part->sequence = 0; /* so that it is not given back */
-    kv_connection_remove(connection, part);
-    part->sequence = sequence;
 }
 
 bool kv_connection_uses(const kv_connection *connection, const kv_part *part)
@@ -140,6 +147,7 @@ bool kv_connection_uses(const kv_connection *connection, const kv_part *part)
 void kv_connection_forget(kv_connection *connection, kv_part *part)
 {
     assert(part->state == KV_PART_SENT && connection->in_flight[part->slot] == part);
+    kv_call_end_channel(part, false);
     part->call = NULL;
     connection->cancels |= UINT64_C(1) << part->slot;
     kv_connection_touch(connection);
@@ -151,58 +159,18 @@ static void part_return(kv_connection *connection, kv_part *part)
     bool repeat = part->touched && (!part->ended || part->refused) && !part->idempotent &&
                   part->call && !part->call->given_up;
 
-    if (repeat)
-        kv_connection_remove_with_channel(connection, part);
-    else
-        kv_connection_remove(connection, part);
+    kv_connection_remove(connection, part);
+    if (!repeat)
+        kv_call_end_channel(part, part->ended && !part->refused);
     if (!part->call) {
         kv_part_close(part);
     } else if (part->call->given_up) {
         kv_call_drop_part(part);
     } else if (repeat) {
         part->repeated = true;
-        kv_lane_count(&connection->lane->counters.retries, 1);
-        kv_connection_add(connection, part);
+        kv_call_repeat(part);
     } else {
-        kv_call_retry(part, 0);
-    }
-}
-
-/* Who waits for a node that refuses us is told so. */
-static void fail_waiting(kv_connection *connection, kv_status status, bool controls_only)
-{
-    kv_list *at = connection->waiting.next;
-
-    while (at != &connection->waiting) {
-        kv_part *part = KV_CONTAINER(at, kv_part, link);
-
-        at = at->next;
-        if (controls_only && part->call->kind != KV_CALL_CONTROL)
-            continue;
-        kv_list_remove(&part->link);
-        if (part->sequence != 0)
-            kv_sequences_give(&connection->sequences, part->channel);
-        part->sequence = 0;
-        kv_call_fail_part(part, status);
-    }
-}
-
-/* What waits for a node that cannot be reached goes where newer routing info says. */
-static void place_waiting_anew(kv_connection *connection)
-{
-    kv_list waiting;
-    kv_list *link;
-
-    kv_list_init(&waiting);
-    while ((link = kv_list_pop(&connection->waiting)) != NULL)
-        kv_list_append(&waiting, link);
-    while ((link = kv_list_pop(&waiting)) != NULL) {
-        kv_part *part = KV_CONTAINER(link, kv_part, link);
-
-        if (part->operation != 0 && part->sequence == 0 && kv_call_is_behind(part->call))
-            kv_call_retry(part, 0);
-        else
-            kv_list_append(&connection->waiting, link);
+        kv_call_retry(part);
     }
 }
 
@@ -211,7 +179,6 @@ static void attempt_failed(kv_connection *connection, int error)
 {
     kv_lane *lane = connection->lane;
     uint64_t now_ns = kv_clock_ns();
-    bool refused = error == -EACCES || error == -EPROTONOSUPPORT;
 
     connection->not_before_ns = now_ns;
     if (connection->attempts > 0)
@@ -220,15 +187,9 @@ static void attempt_failed(kv_connection *connection, int error)
                           KV_CLIENT_BACKOFF_MAX_MS);
     if (connection->attempts < UINT32_MAX)
         connection->attempts++;
-    if (error == 0)
-        return;
-    if (connection->refusals >= KV_CLIENT_REFUSALS_MAX)
-        refused = true;
-    if (refused)
-        fail_waiting(connection, error == -EACCES ? KV_DENIED : KV_UNAVAILABLE, false);
-    else
-        fail_waiting(connection, KV_UNAVAILABLE, true);
-    place_waiting_anew(connection);
+    if (error != 0)
+        kv_connection_refuse_waiting(connection, error);
+    kv_connection_move_waiting(connection);
 }
 
 static void socket_closed(kv_socket *socket)
@@ -257,12 +218,31 @@ static void socket_closed(kv_socket *socket)
 
 /* ---- connecting ---- */
 
+static void timer_start(kv_connection *connection, uint64_t due_ns);
+
+/* CONNECTING or HELLO: until it ends, or it is time to go elsewhere with what waits. */
+static void attempt_watch(kv_connection *connection, uint64_t now_ns)
+{
+    uint64_t slow_ns = now_ns + (uint64_t)KV_CLIENT_CONNECT_SLOW_MS * KV_NS_PER_MS;
+
+    timer_start(connection,
+                slow_ns < connection->attempt_end_ns ? slow_ns : connection->attempt_end_ns);
+}
+
 static void timer_expires(kv_timer *timer)
 {
     kv_connection *connection = KV_CONTAINER(timer, kv_connection, timer);
+    uint64_t now_ns = kv_clock_ns();
+    bool attempting =
+        connection->state == KV_CONNECTION_CONNECTING || connection->state == KV_CONNECTION_HELLO;
 
-    if (connection->state == KV_CONNECTION_CONNECTING || connection->state == KV_CONNECTION_HELLO)
+    if (attempting && now_ns >= connection->attempt_end_ns) {
         kv_connection_break(connection, -ETIMEDOUT, "connecting took too long");
+    } else if (attempting) {
+        unreachable(connection);
+        kv_connection_move_waiting(connection);
+        attempt_watch(connection, now_ns);
+    }
     kv_connection_touch(connection);
     kv_lane_work(connection->lane);
 }
@@ -314,7 +294,7 @@ static int socket_begin(kv_connection *connection, const struct sockaddr_storage
         kv_lane_count(&connection->lane->counters.reconnects, 1);
     kv_socket_open(&connection->socket, connection->lane->reactor, descriptor, &connection_events);
     kv_socket_connect(&connection->socket, (const struct sockaddr *)address, size);
-    timer_start(connection, connection->attempt_end_ns);
+    attempt_watch(connection, kv_clock_ns());
     return 0;
 }
 
@@ -342,6 +322,7 @@ static void connect_begin(kv_connection *connection, uint64_t now_ns)
     connection->state = KV_CONNECTION_DOWN;
     kv_lane_count(&connection->lane->counters.connect_failures, 1);
     kv_client_set_failure(client, name_of(connection), strerror(-error));
+    unreachable(connection);
     attempt_failed(connection, error);
     kv_connection_touch(connection);
 }

@@ -68,6 +68,35 @@ static kv_item *item_of(const kv_part *part, uint32_t position)
     return &part->call->batch.request->items[part->indices[position]];
 }
 
+/* Whether a read that failed here may do better at another member of the chain. */
+static bool may_do_elsewhere(const kv_part *part, kv_status status)
+{
+    if (!part->idempotent || part->chain_version == 0)
+        return false;
+    return status == KV_CORRUPT || status == KV_IO_ERROR || status == KV_UNAVAILABLE ||
+           status == KV_CANCELLED;
+}
+
+/* Whether an item is to be asked for again: then the part knows how. */
+static bool item_stays_open(kv_part *part, uint32_t index, kv_status status)
+{
+    uint8_t *mark = &part->call->batch.marks[index];
+
+    if (status == KV_DIRTY && part->idempotent) {
+        part->dirty = true;
+    } else if (status == KV_BUSY || status == KV_DIRTY) {
+        part->pauses = true;
+    } else if (status == KV_WRONG_TARGET) {
+        part->misplaced = true;
+    } else if (may_do_elsewhere(part, status) && (*mark & KV_BATCH_ELSEWHERE) == 0) {
+        *mark |= KV_BATCH_ELSEWHERE;
+        part->elsewhere = true;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* What became of an item without a value. What may be tried again stays open. */
 static void item_take(kv_part *part, const kv_reply_item *item)
 {
@@ -75,12 +104,8 @@ static void item_take(kv_part *part, const kv_reply_item *item)
     kv_batch *batch = &part->call->batch;
     kv_status status = (kv_status)item->status;
 
-    if (!kv_batch_is_open(batch, index))
+    if (!kv_batch_is_open(batch, index) || item_stays_open(part, index, status))
         return;
-    if (status == KV_BUSY || status == KV_WRONG_TARGET) {
-        part->pauses = true;
-        return;
-    }
     if (status == KV_CORRUPT && part->operation == KV_OP_SET &&
         (batch->marks[index] & KV_BATCH_REREAD) == 0) {
         batch->marks[index] |= KV_BATCH_REREAD; /* damaged on its way, and not set */
@@ -262,6 +287,22 @@ bool kv_connection_message(kv_connection *connection, const uint8_t *bytes)
     return reply_begin(connection, bytes + KV_MESSAGE_HEAD_SIZE);
 }
 
+/* A node refused all of an update and recorded nothing. Whether only the same again, in the same
+ * channel, is safe: then the part knows how. */
+static bool update_stays(kv_part *part, kv_status status)
+{
+    bool failed = status == KV_UNAVAILABLE || status == KV_CANCELLED;
+
+    if (status == KV_BUSY) { /* an earlier sending may be what keeps it busy */
+        part->refused = true;
+    } else if (status == KV_WRONG_TARGET && part->repeated) {
+        part->refused = part->misplaced = true;
+    } else if (failed && part->chain_version > 0) { /* the chain may get another head */
+        part->refused = part->misplaced = part->repeated = true;
+    }
+    return part->refused;
+}
+
 /* The last reply has come: what no reply carried is as it says. */
 static bool rest_take(kv_connection *connection, kv_part *part)
 {
@@ -272,10 +313,9 @@ static bool rest_take(kv_connection *connection, kv_part *part)
         return true;
     if (reply->status == KV_OK && !prefix)
         return protocol_broken(connection, "the node left items without an answer");
-    if (reply->status == KV_BUSY && !part->idempotent && part->answered_count == 0) {
-        part->refused = true; /* an earlier sending may be what keeps it busy: only the same again is safe */
+    if (!part->idempotent && part->answered_count == 0 &&
+        update_stays(part, (kv_status)reply->status))
         return true;
-    }
     for (uint32_t i = 0; i < part->count && part->call; i++) {
         kv_reply_item item = {.index = i, .status = reply->status};
 
@@ -297,33 +337,53 @@ static bool part_is_open(const kv_part *part)
     return false;
 }
 
-void kv_connection_end(kv_connection *connection, kv_part *part)
+/* Some items are still open: when, and where, they are asked for again. */
+static void part_again(kv_part *part)
 {
-    kv_random *random = &connection->lane->random;
+    bool moves = part->misplaced && kv_call_is_behind(part);
+
+    if (moves)
+        kv_call_move(part);
+    else if (part->misplaced)
+        kv_call_hold(part);
+    else if (part->pauses || part->refused || (part->dirty && part->tail))
+        kv_call_pause(part);
+    else
+        kv_call_retry(part);
+}
+
+static void note_reply(kv_connection *connection, const kv_part *part)
+{
+    kv_load *load = &connection->lane->client->loads[connection->endpoint];
+    uint64_t now_ns = kv_clock_ns();
 
     connection->attempts = 0;
+    kv_load_reached(load);
+    if (part->idempotent && part->operation != 0)
+        kv_load_note(load, kv_load_units(part->room), now_ns - part->sent_ns, now_ns);
+    if (part->misplaced)
+        kv_trouble_refused(&connection->lane->client->trouble);
+}
+
+void kv_connection_end(kv_connection *connection, kv_part *part)
+{
+    bool refused = part->refused && part->call && !part->call->given_up;
+
     if (part->state == KV_PART_SENDING) { /* answered early; the node still takes the rest */
         part->ended = true;
         return;
     }
-    if (part->refused && part->call && !part->call->given_up) {
-        kv_connection_remove_with_channel(connection, part);
-        kv_connection_touch(connection);
-        kv_call_pause(part, kv_backoff_ns(random, part->attempts++, KV_CLIENT_PAUSE_FIRST_MS,
-                                          KV_CLIENT_PAUSE_MAX_MS));
-        return;
-    }
+    note_reply(connection, part);
     kv_connection_remove(connection, part);
     kv_connection_touch(connection);
+    if (!refused)
+        kv_call_end_channel(part, !part->refused);
     if (!part->call)
         kv_part_close(part);
-    else if (!part_is_open(part))
+    else if (!refused && !part_is_open(part))
         kv_call_drop_part(part);
     else
-        kv_call_retry(part, part->pauses
-                                ? kv_backoff_ns(random, part->attempts, KV_CLIENT_PAUSE_FIRST_MS,
-                                                KV_CLIENT_PAUSE_MAX_MS)
-                                : 0);
+        part_again(part);
 }
 
 bool kv_connection_message_end(kv_connection *connection)

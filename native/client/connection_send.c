@@ -68,15 +68,21 @@ static bool fits_grant(const kv_connection *connection, const kv_part *part)
            part->message_size - KV_MESSAGE_HEAD_SIZE <= grant->columns_size_max;
 }
 
+/* Whether the node knows nothing of an update that its earlier run was given. Members of a chain
+ * share what they know. */
+static bool is_of_another_run(const kv_connection *connection, const kv_part *part)
+{
+    return part->chain_version == 0 && part->run != connection->grant.run;
+}
+
 /* Parts that this connection cannot send as they are: cut smaller, or failed. True: it was one. */
 static bool part_unfit(kv_connection *connection, kv_part *part)
 {
     bool again = part->sequence != 0;
 
-    if (again && part->run != connection->grant.run) {
+    if (again && (is_of_another_run(connection, part) || !fits_grant(connection, part))) {
         kv_list_remove(&part->link);
-        kv_sequences_give(&connection->sequences, part->channel);
-        part->sequence = 0;
+        kv_call_end_channel(part, false);
         kv_call_fail_part(part, KV_OUTCOME_UNKNOWN);
         return true;
     }
@@ -84,13 +90,14 @@ static bool part_unfit(kv_connection *connection, kv_part *part)
         return false;
     kv_list_remove(&part->link);
     if (part->count > 1)
-        kv_call_retry(part, 0);
+        kv_call_retry(part);
     else
         kv_call_fail_part(part, KV_TOO_LARGE);
     return true;
 }
 
-/* The first part that waits and may be sent: one control request goes at a time. NULL: none. */
+/* The first part that waits and may be sent: one control request goes at a time, and new updates
+ * want a channel. NULL: none. */
 static kv_part *part_waiting(const kv_connection *connection)
 {
     const kv_list *waiting = &connection->waiting;
@@ -98,10 +105,39 @@ static kv_part *part_waiting(const kv_connection *connection)
     for (kv_list *at = waiting->next; at != waiting; at = at->next) {
         kv_part *part = KV_CONTAINER(at, kv_part, link);
 
-        if (part->operation != 0 || connection->control_count == 0)
-            return part;
+        if (part->operation == 0 && connection->control_count > 0)
+            continue;
+        if (!part->idempotent && part->sequence == 0 && kv_timer_is_set(&connection->channel_pause))
+            continue;
+        return part;
     }
     return NULL;
+}
+
+static void channel_pause_ends(kv_timer *timer)
+{
+    kv_connection *connection = KV_CONTAINER(timer, kv_connection, channel_pause);
+
+    kv_connection_touch(connection);
+    kv_lane_work(connection->lane);
+}
+
+/* True: the part needs no channel, or has one. Otherwise updates of this connection rest a while:
+ * whoever gives a channel back does not know who wants it. */
+static bool channel_take(kv_connection *connection, kv_part *part)
+{
+    kv_lane *lane = connection->lane;
+    kv_client *client = lane->client;
+
+    if (part->idempotent || part->sequence != 0)
+        return true;
+    if (kv_sequences_take(&client->sequences, &client->loads[connection->endpoint].channels,
+                          &part->channel, &part->sequence))
+        return true;
+    connection->channel_pause.expire = channel_pause_ends;
+    kv_timer_set(lane->reactor, &connection->channel_pause,
+                 kv_clock_ns() + (uint64_t)KV_CLIENT_CHANNEL_PAUSE_MS * KV_NS_PER_MS);
+    return false;
 }
 
 /* The next part that waits, made ready to be sent; NULL: none may be sent now. */
@@ -117,11 +153,8 @@ static kv_part *part_next(kv_connection *connection)
         part = connection->in_flight_count < limit ? part_waiting(connection) : NULL;
         if (!part)
             return NULL;
-    } while (part_unfit(connection, part));
+    } while (part_unfit(connection, part) || !channel_take(connection, part));
     envelope.repeated = part->repeated;
-    if (!part->idempotent && part->sequence == 0 &&
-        !kv_sequences_take(&connection->sequences, &part->channel, &part->sequence))
-        return NULL;
     kv_list_remove(&part->link);
     kv_list_append(&connection->sending_parts, &part->link);
     if (connection->in_flight_count == 0)
@@ -129,6 +162,7 @@ static kv_part *part_next(kv_connection *connection)
     part->slot = slot_find(connection);
     part->state = KV_PART_SENDING;
     part->run = connection->grant.run;
+    part->sent_ns = kv_clock_ns();
     part->ended = false;
     connection->in_flight[part->slot] = part;
     connection->in_flight_count++;

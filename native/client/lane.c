@@ -27,7 +27,17 @@ static void cancel_delivered(kv_mail *mail)
     kv_lane_cancel(lane);
 }
 
-int kv_lane_open(kv_client *client, uint32_t number, bool background, kv_lane **result)
+static void routing_delivered(kv_mail *mail)
+{
+    kv_lane *lane = KV_CONTAINER(mail, kv_lane, routing_mail);
+
+    pthread_mutex_lock(&lane->client->mutex);
+    lane->routing_posted = false;
+    pthread_mutex_unlock(&lane->client->mutex);
+    kv_lane_reroute(lane);
+}
+
+int kv_lane_open(kv_client *client, bool background, kv_lane **result)
 {
     kv_lane *lane = calloc(1, sizeof(*lane));
     uint64_t seed;
@@ -46,12 +56,13 @@ int kv_lane_open(kv_client *client, uint32_t number, bool background, kv_lane **
     if (error < 0)
         goto fail_reactor;
     lane->client = client;
-    lane->number = number;
     lane->background = background;
     lane->cancel_mail.deliver = cancel_delivered;
+    lane->routing_mail.deliver = routing_delivered;
     kv_list_init(&lane->link);
     kv_list_init(&lane->calls);
     kv_list_init(&lane->dirty);
+    kv_list_init(&lane->held);
     *result = lane;
     return 0;
 
@@ -64,7 +75,7 @@ fail_scratch:
 
 void kv_lane_close(kv_lane *lane)
 {
-    assert(kv_list_empty(&lane->calls));
+    assert(kv_list_empty(&lane->calls) && kv_list_empty(&lane->held));
     lane->closing = true;
     for (uint32_t i = 0; i < lane->connection_capacity; i++)
         if (lane->connections[i] && lane->connections[i]->state >= KV_CONNECTION_CONNECTING)
@@ -160,6 +171,10 @@ void kv_lane_cancel(kv_lane *lane)
 /* What a signal, another thread or the clock has to say about a blocking call. */
 static void run_check(kv_lane *lane, kv_call *call, uint64_t now_ns)
 {
+    if (lane->generation != kv_client_generation(lane->client))
+        kv_lane_reroute(lane);
+    if (call->finished)
+        return;
     if (is_cancelled(call))
         kv_call_give_up(call, KV_CANCELLED);
     else if (now_ns >= call->deadline_ns)
@@ -169,15 +184,18 @@ static void run_check(kv_lane *lane, kv_call *call, uint64_t now_ns)
 
 void kv_lane_run(kv_lane *lane, kv_call *call)
 {
-    const uint64_t slice_ns = (uint64_t)KV_CLIENT_CANCEL_CHECK_MS * KV_NS_PER_MS;
     uint64_t now_ns = kv_clock_ns();
 
     if (now_ns > lane->used_ns + (uint64_t)KV_CLIENT_IDLE_CHECK_MS * KV_NS_PER_MS)
         kv_reactor_turn(lane->reactor, 0); /* hear which connections have gone meanwhile */
+    lane->restless = false;
+    lane->generation = call->routing ? call->routing->generation : 0;
     kv_call_start(lane, call);
     kv_lane_work(lane);
     while (!call->finished) {
-        uint64_t until_ns = now_ns + slice_ns;
+        uint32_t slice_ms =
+            lane->restless ? KV_CLIENT_ROUTING_CHECK_MS : KV_CLIENT_CANCEL_CHECK_MS;
+        uint64_t until_ns = now_ns + slice_ms * (uint64_t)KV_NS_PER_MS;
 
         if (call->deadline_ns < until_ns && !call->given_up)
             until_ns = call->deadline_ns;

@@ -25,7 +25,7 @@ static kv_part *part_allocate(uint32_t count, bool set, uint32_t message_size)
     return part;
 }
 
-kv_part *kv_part_open(const kv_batch *batch, const kv_cut *cut, uint32_t target)
+kv_part *kv_part_open(const kv_batch *batch, const kv_cut *cut)
 {
     uint32_t operation = batch->request->operation;
     uint32_t columns_size = kv_request_columns_size(operation, cut->count, cut->keys_size);
@@ -36,7 +36,7 @@ kv_part *kv_part_open(const kv_batch *batch, const kv_cut *cut, uint32_t target)
     if (!part)
         return NULL;
     part->operation = operation;
-    part->target = target;
+    part->chain = cut->chain;
     part->values_size = cut->values_size;
     part->room = cut->room;
     part->idempotent = !kv_request_updates(operation);
@@ -65,7 +65,19 @@ void kv_part_close(kv_part *part)
 {
     assert(!kv_timer_is_set(&part->pause));
     assert(kv_list_empty(&part->link) && kv_list_empty(&part->call_link));
+    kv_part_charge(part, NULL);
     free(part);
+}
+
+void kv_part_charge(kv_part *part, kv_load *load)
+{
+    uint32_t units = kv_load_units(part->values_size + part->room);
+
+    if (part->load)
+        kv_load_leave(part->load, units);
+    part->load = load;
+    if (load)
+        kv_load_enter(load, units);
 }
 
 static void checksums_compute(kv_part *part, const kv_item *items)
@@ -103,8 +115,7 @@ void kv_part_encode(kv_part *part, const kv_request *request, const kv_part_enve
     part->value_position = 0;
     part->value_offset = 0;
     part->answered_count = 0;
-    part->pauses = false;
-    part->refused = false;
+    part->pauses = part->misplaced = part->dirty = part->elsewhere = part->refused = false;
     memset(part->answered, 0, part->count);
     if (part->operation == 0) {
         encode_control(part, &head);
@@ -113,6 +124,7 @@ void kv_part_encode(kv_part *part, const kv_request *request, const kv_part_enve
     checksums_compute(part, request->items);
     wire = (kv_wire_request){.operation = part->operation,
                              .target = part->target,
+                             .chain_version = part->chain_version,
                              .ttl_ms = request->ttl_ms,
                              .timeout_ms = envelope->timeout_ms,
                              .if_absent = request->if_absent != 0,

@@ -11,10 +11,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Numbers of lanes, and with them update channels, are not used twice by one client. */
 static int lane_make(kv_client *client, bool background, kv_lane **lane)
 {
-    int error = kv_lane_open(client, client->lane_count, background, lane);
+    int error = kv_lane_open(client, background, lane);
 
     if (error == 0)
         client->lanes[client->lane_count++] = *lane;

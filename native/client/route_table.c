@@ -4,39 +4,62 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
-static int place_compare(const void *left, const void *right)
+static int member_compare(const void *left, const void *right)
 {
-    const kv_place *a = left;
-    const kv_place *b = right;
+    const kv_member *a = left;
+    const kv_member *b = right;
 
     if (a->endpoint != b->endpoint)
         return a->endpoint < b->endpoint ? -1 : 1;
     return a->target == b->target ? 0 : a->target < b->target ? -1 : 1;
 }
 
-static bool slots_legal(uint32_t node_count, const uint32_t *slot_nodes, uint32_t slot_count)
+static bool slots_legal(const uint32_t *slots, uint32_t slot_count, uint32_t limit)
 {
     if (slot_count == 0 || slot_count > KV_SLOT_COUNT_MAX || (slot_count & (slot_count - 1)) != 0)
         return false;
     for (uint32_t i = 0; i < slot_count; i++)
-        if (slot_nodes[i] >= node_count)
+        if (slots[i] >= limit)
             return false;
     return true;
 }
 
-/* Sort the places of all slots and keep each of them once. */
-static void places_unite(kv_route_table *routing)
+static kv_route_table *table_allocate(uint64_t version, uint32_t chain_count,
+                                      uint32_t member_count, uint32_t slot_count)
+{
+    size_t size = sizeof(kv_route_table) + (size_t)chain_count * sizeof(kv_route_chain) +
+                  (size_t)member_count * sizeof(kv_member) + (size_t)slot_count * sizeof(uint32_t);
+    kv_route_table *routing = malloc(size);
+
+    if (!routing)
+        return NULL;
+    *routing = (kv_route_table){.version = version,
+                                .slot_count = slot_count,
+                                .chain_count = chain_count,
+                                .member_count = member_count};
+    atomic_init(&routing->references, 1);
+    routing->chains = (kv_route_chain *)(routing + 1);
+    routing->members = (kv_member *)(routing->chains + chain_count);
+    routing->slots = (uint32_t *)(routing->members + member_count);
+    return routing;
+}
+
+/* ---- without chains ---- */
+
+/* Sort the targets of all slots, keep each of them once, and make each a chain. */
+static void targets_unite(kv_route_table *routing)
 {
     uint32_t count = 0;
 
-    qsort(routing->places, routing->slot_count, sizeof(kv_place), place_compare);
+    qsort(routing->members, routing->slot_count, sizeof(kv_member), member_compare);
     for (uint32_t i = 0; i < routing->slot_count; i++)
-        if (count == 0 || place_compare(&routing->places[count - 1], &routing->places[i]) != 0)
-            routing->places[count++] = routing->places[i];
-    routing->place_count = count;
+        if (count == 0 || member_compare(&routing->members[count - 1], &routing->members[i]) != 0)
+            routing->members[count++] = routing->members[i];
+    routing->chain_count = routing->member_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        routing->chains[i] = (kv_route_chain){.member_first = i, .member_count = 1};
 }
 
 int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t node_count,
@@ -45,26 +68,65 @@ int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t no
 {
     kv_route_table *routing;
 
-    if (!slots_legal(node_count, slot_nodes, slot_count))
+    if (!slots_legal(slot_nodes, slot_count, node_count))
         return -EINVAL;
-    routing = malloc(sizeof(*routing) + slot_count * (sizeof(kv_place) + sizeof(uint32_t)));
+    routing = table_allocate(version, slot_count, slot_count, slot_count);
     if (!routing)
         return -ENOMEM;
-    *routing = (kv_route_table){.version = version, .slot_count = slot_count};
-    atomic_init(&routing->references, 1);
-    routing->places = (kv_place *)(routing + 1);
-    routing->slots = (uint32_t *)(routing->places + slot_count);
     for (uint32_t i = 0; i < slot_count; i++)
-        routing->places[i] = (kv_place){endpoints[slot_nodes[i]], slot_targets[i]};
-    places_unite(routing);
+        routing->members[i] = (kv_member){endpoints[slot_nodes[i]], slot_targets[i]};
+    targets_unite(routing);
     for (uint32_t i = 0; i < slot_count; i++) {
-        kv_place place = {endpoints[slot_nodes[i]], slot_targets[i]};
-        const kv_place *found =
-            bsearch(&place, routing->places, routing->place_count, sizeof(kv_place), place_compare);
+        kv_member member = {endpoints[slot_nodes[i]], slot_targets[i]};
+        const kv_member *found = bsearch(&member, routing->members, routing->member_count,
+                                         sizeof(kv_member), member_compare);
 
         assert(found);
-        routing->slots[i] = (uint32_t)(found - routing->places);
+        routing->slots[i] = (uint32_t)(found - routing->members);
     }
+    *result = routing;
+    return 0;
+}
+
+/* ---- with chains ---- */
+
+static bool chains_legal(const kv_route_chains *from)
+{
+    for (uint32_t i = 0; i < from->member_count; i++)
+        if (from->members[i].node >= from->node_count)
+            return false;
+    for (uint32_t i = 0; i < from->chain_count; i++) {
+        const kv_chain_route *chain = &from->chains[i];
+
+        if (chain->chain_version == 0 || chain->chain_version > KV_CHAIN_VERSION_LIMIT ||
+            chain->member_count > KV_CHAIN_TARGETS_LIMIT ||
+            chain->member_count > from->member_count ||
+            chain->member_first > from->member_count - chain->member_count)
+            return false;
+    }
+    return slots_legal(from->slot_chains, from->slot_count, from->chain_count);
+}
+
+int kv_route_table_open_chains(uint64_t version, const kv_route_chains *from,
+                               kv_route_table **result)
+{
+    kv_route_table *routing;
+
+    if (!chains_legal(from))
+        return -EINVAL;
+    routing = table_allocate(version, from->chain_count, from->member_count, from->slot_count);
+    if (!routing)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < from->member_count; i++)
+        routing->members[i] =
+            (kv_member){from->endpoints[from->members[i].node], from->members[i].target};
+    for (uint32_t i = 0; i < from->chain_count; i++) {
+        routing->chains[i] = (kv_route_chain){from->chains[i].chain_version, from->chains[i].member_first,
+                                        from->chains[i].member_count};
+        routing->spreads |= routing->chains[i].member_count > 1;
+    }
+    for (uint32_t i = 0; i < from->slot_count; i++)
+        routing->slots[i] = from->slot_chains[i];
     *result = routing;
     return 0;
 }
@@ -86,8 +148,16 @@ void kv_route_table_release(kv_route_table *routing)
 uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant,
                              const char *name_space, const void *key, uint32_t key_size)
 {
-    if (routing->place_count == 1)
+    if (routing->chain_count == 1)
         return 0;
     return routing->slots[kv_placement_slot(kv_placement_of(tenant, name_space, key, key_size),
                                             routing->slot_count)];
+}
+
+bool kv_route_table_has(const kv_route_table *routing, kv_member member)
+{
+    for (uint32_t i = 0; i < routing->member_count; i++)
+        if (member_compare(&routing->members[i], &member) == 0)
+            return true;
+    return false;
 }

@@ -4,38 +4,82 @@
 
 #include <assert.h>
 
-_Static_assert(KV_CLIENT_SEQUENCES_MAX <= UINT8_MAX + 1u, "a number within the lane fits a byte");
+_Static_assert(KV_CLIENT_CHANNELS_MAX <= UINT8_MAX + 1u, "a place fits a byte");
 
-void kv_sequences_init(kv_sequences *sequences, uint32_t lane)
+void kv_sequences_open(kv_sequences *sequences)
 {
-    *sequences = (kv_sequences){.first_channel = lane * KV_CLIENT_SEQUENCES_MAX};
-    for (uint32_t i = 0; i < KV_CLIENT_SEQUENCES_MAX; i++)
-        sequences->free[i] = (uint8_t)(KV_CLIENT_SEQUENCES_MAX - 1 - i);
-    sequences->free_count = KV_CLIENT_SEQUENCES_MAX;
+    *sequences = (kv_sequences){.free_count = KV_CLIENT_CHANNELS_MAX};
+    pthread_mutex_init(&sequences->mutex, NULL);
+    for (uint32_t i = 0; i < KV_CLIENT_CHANNELS_MAX; i++) {
+        sequences->number[i] = i;
+        sequences->free[i] = (uint8_t)(KV_CLIENT_CHANNELS_MAX - 1 - i);
+    }
 }
 
-bool kv_sequences_take(kv_sequences *sequences, uint32_t *channel, uint64_t *sequence)
+void kv_sequences_close(kv_sequences *sequences)
 {
-    uint32_t number;
+    pthread_mutex_destroy(&sequences->mutex);
+}
 
-    if (sequences->free_count == 0)
-        return false;
-    number = sequences->free[--sequences->free_count];
-    *channel = sequences->first_channel + number;
-    *sequence = ++sequences->last[number];
-    return true;
+bool kv_sequences_take(kv_sequences *sequences, uint32_t *holder, uint32_t *channel,
+                       uint64_t *sequence)
+{
+    bool taken;
+
+    pthread_mutex_lock(&sequences->mutex);
+    taken = *holder < sequences->free_count;
+    if (taken) {
+        uint32_t place = sequences->free[--sequences->free_count];
+
+        assert(!sequences->holder[place]);
+        sequences->holder[place] = holder;
+        ++*holder;
+        *channel = sequences->number[place];
+        *sequence = ++sequences->last[place];
+    }
+    pthread_mutex_unlock(&sequences->mutex);
+    return taken;
+}
+
+/* Locked. */
+static void release(kv_sequences *sequences, uint32_t place)
+{
+    assert(sequences->holder[place] && *sequences->holder[place] > 0);
+    assert(sequences->free_count < KV_CLIENT_CHANNELS_MAX);
+    --*sequences->holder[place];
+    sequences->holder[place] = NULL;
+    sequences->free[sequences->free_count++] = (uint8_t)place;
 }
 
 void kv_sequences_give(kv_sequences *sequences, uint32_t channel)
 {
-    assert(channel - sequences->first_channel < KV_CLIENT_SEQUENCES_MAX);
-    assert(sequences->free_count < KV_CLIENT_SEQUENCES_MAX);
-    sequences->free[sequences->free_count++] = (uint8_t)(channel - sequences->first_channel);
+    uint32_t place = channel % KV_CLIENT_CHANNELS_MAX;
+
+    pthread_mutex_lock(&sequences->mutex);
+    assert(sequences->number[place] == channel);
+    release(sequences, place);
+    pthread_mutex_unlock(&sequences->mutex);
 }
 
 void kv_sequences_give_unused(kv_sequences *sequences, uint32_t channel)
 {
-    kv_sequences_give(sequences, channel);
-    assert(sequences->last[channel - sequences->first_channel] > 0);
-    sequences->last[channel - sequences->first_channel]--;
+    uint32_t place = channel % KV_CLIENT_CHANNELS_MAX;
+
+    pthread_mutex_lock(&sequences->mutex);
+    assert(sequences->number[place] == channel && sequences->last[place] > 0);
+    sequences->last[place]--;
+    release(sequences, place);
+    pthread_mutex_unlock(&sequences->mutex);
+}
+
+void kv_sequences_retire(kv_sequences *sequences, uint32_t channel)
+{
+    uint32_t place = channel % KV_CLIENT_CHANNELS_MAX;
+
+    pthread_mutex_lock(&sequences->mutex);
+    assert(sequences->number[place] == channel);
+    sequences->number[place] += KV_CLIENT_CHANNELS_MAX;
+    sequences->last[place] = 0;
+    release(sequences, place);
+    pthread_mutex_unlock(&sequences->mutex);
 }

@@ -36,7 +36,7 @@ static int note(void *context, const kv_cut *cut)
         assert(i == 0 || cut->indices[i] > cut->indices[i - 1]);
         assert(kv_route_table_find(all->table, names.tenant, names.name_space,
                                    (const void *)(uintptr_t)item->key,
-                                   item->key_size) == cut->place);
+                                   item->key_size) == cut->chain);
         all->seen[cut->indices[i]]++;
         keys_size += item->key_size;
         size += item->value_size;
@@ -187,6 +187,17 @@ static void what_no_node_takes_is_settled_at_once(void)
     client_batch_close(&calls);
 }
 
+static void flags_of_the_core_are_refused(void)
+{
+    client_batch calls;
+
+    client_batch_open(&calls, KV_OP_GET, "b", 1, 1);
+    assert(kv_batch_check(&calls.request) == 0);
+    calls.request.flags = 1;
+    assert(kv_batch_check(&calls.request) == -EINVAL);
+    client_batch_close(&calls);
+}
+
 int main(void)
 {
     every_open_item_is_in_one_cut();
@@ -195,5 +206,6 @@ int main(void)
     a_prefix_is_unknown_behind_a_failure();
     a_failed_key_fails_what_cannot_tell_it();
     what_no_node_takes_is_settled_at_once();
+    flags_of_the_core_are_refused();
     return 0;
 }

@@ -36,8 +36,10 @@ static kv_part *part_of(client_batch *calls, kv_batch *batch, uint8_t *marks)
         cut.keys_size += calls->items[i].key_size;
         cut.values_size += calls->items[i].value_size;
     }
-    part = kv_part_open(batch, &cut, 9);
+    part = kv_part_open(batch, &cut);
     assert(part && !part->idempotent);
+    part->target = 9;
+    part->chain_version = 31;
     part->channel = 4;
     part->sequence = 6;
     kv_part_encode(part, &calls->request,
@@ -60,7 +62,8 @@ static void a_part_decodes_as_what_it_is(void)
     assert(KV_MESSAGE_HEAD_SIZE + head.columns_size + head.values_size == size);
     assert(kv_message_verify(bytes + KV_MESSAGE_HEAD_SIZE, head.columns_size) == 0);
     assert(kv_request_decode(&head, bytes + KV_MESSAGE_HEAD_SIZE, &wire, NULL) == 0);
-    assert(wire.target == 9 && wire.channel == 4 && wire.sequence == 6 && !wire.repeated);
+    assert(wire.target == 9 && wire.chain_version == 31);
+    assert(wire.channel == 4 && wire.sequence == 6 && !wire.repeated);
     assert(memcmp(bytes + size - SIZE, calls.values + 4 * SIZE, SIZE) == 0);
     kv_part_close(part);
     client_batch_close(&calls);

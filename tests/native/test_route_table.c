@@ -1,4 +1,4 @@
-/* The table from slots to places: checked, united, found by the slot of a key, counted. */
+/* The table from slots to chains: checked, united, found by the slot of a key, counted. */
 
 #include "client/route_table.h"
 
@@ -20,17 +20,19 @@ static void tables_that_make_no_sense_are_refused(void)
     assert(kv_route_table_open(1, endpoints, 0, nodes, targets, 1, &table) == -EINVAL);
 }
 
-static void slots_of_one_target_share_a_place(void)
+static void slots_of_one_target_share_a_chain_of_it(void)
 {
     uint32_t nodes[8] = {0, 1, 0, 1, 0, 1, 0, 1}, targets[8] = {5, 5, 5, 5, 6, 5, 5, 5};
     kv_route_table *table;
 
     assert(kv_route_table_open(1, endpoints, 2, nodes, targets, 8, &table) == 0);
-    assert(table->place_count == 3);
+    assert(table->chain_count == 3 && !table->spreads);
     for (uint32_t i = 0; i < 8; i++) {
-        const kv_place *place = &table->places[table->slots[i]];
+        const kv_route_chain *chain = &table->chains[table->slots[i]];
+        const kv_member *member = kv_route_table_members(table, chain);
 
-        assert(place->endpoint == endpoints[nodes[i]] && place->target == targets[i]);
+        assert(chain->version == 0 && chain->member_count == 1);
+        assert(member->endpoint == endpoints[nodes[i]] && member->target == targets[i]);
     }
     kv_route_table_release(table);
 }
@@ -63,10 +65,75 @@ static void a_held_table_outlives_its_release(void)
     kv_route_table_release(table);
 }
 
+static const kv_chain_member members[] = {{0, 7}, {1, 8}, {1, 9}};
+static const kv_chain_route chains[] = {{12, 0, 2}, {3, 2, 1}, {4, 3, 0}};
+static const uint32_t slot_chains[] = {0, 1, 2, 0};
+
+static kv_route_chains chains_of(void)
+{
+    return (kv_route_chains){endpoints, members, chains, slot_chains, 2, 3, 3, 4};
+}
+
+static void a_chain_has_its_members_in_their_order(void)
+{
+    kv_route_chains from = chains_of();
+    const kv_member *found;
+    kv_route_table *table;
+
+    assert(kv_route_table_open_chains(5, &from, &table) == 0);
+    assert(table->version == 5 && table->chain_count == 3 && table->spreads);
+    for (uint32_t i = 0; i < 4; i++)
+        assert(table->slots[i] == slot_chains[i]);
+    found = kv_route_table_members(table, &table->chains[0]);
+    assert(table->chains[0].version == 12 && table->chains[0].member_count == 2);
+    assert(found[0].endpoint == 40 && found[0].target == 7);
+    assert(found[1].endpoint == 20 && found[1].target == 8);
+    assert(table->chains[2].member_count == 0);
+    assert(kv_route_table_has(table, (kv_member){20, 9}));
+    assert(!kv_route_table_has(table, (kv_member){40, 9}));
+    kv_route_table_release(table);
+}
+
+/* One change to a table that makes sense. */
+static void refuse(kv_route_chains from)
+{
+    kv_route_table *table;
+
+    assert(kv_route_table_open_chains(1, &from, &table) == -EINVAL);
+}
+
+static void chains_that_make_no_sense_are_refused(void)
+{
+    static const kv_chain_route beyond[] = {{1, 2, 2}}, wrapping[] = {{1, UINT32_MAX, 2}};
+    static const kv_chain_route unversioned[] = {{0, 0, 1}};
+    static const kv_chain_route too_new[] = {{(uint64_t)KV_CHAIN_VERSION_LIMIT + 1, 0, 1}};
+    static const kv_chain_route *const wrong[] = {beyond, wrapping, unversioned, too_new};
+    static const uint32_t zeros[4] = {0};
+
+    for (uint32_t i = 0; i < 4; i++) {
+        kv_route_chains from = chains_of();
+
+        from.chains = wrong[i];
+        from.chain_count = 1;
+        from.slot_chains = zeros;
+        refuse(from);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        kv_route_chains from = chains_of();
+
+        from.node_count -= i == 0;
+        from.chain_count -= i == 1;
+        from.slot_count -= i == 2;
+        refuse(from);
+    }
+}
+
 int main(void)
 {
+    a_chain_has_its_members_in_their_order();
+    chains_that_make_no_sense_are_refused();
     tables_that_make_no_sense_are_refused();
-    slots_of_one_target_share_a_place();
+    slots_of_one_target_share_a_chain_of_it();
     a_key_is_where_its_slot_is();
     a_held_table_outlives_its_release();
     return 0;
