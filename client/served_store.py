@@ -1,33 +1,34 @@
 """A store that nodes serve: batches go to the C core's client, all else walks over the targets.
 
-connect ──► routing info from any node that answers ──► kv_client_route
-               ▲                                              │
-               └── a thread fetches it again ◄── batches meet a node or target that is not there
+mgmtd, or nodes ──► routing info ──► Routes ──► the core, and walks
 
-Guarantees: a newer version of the routing info replaces an older one, never the other way round;
-nodes are asked for it at most once in a second. A walk visits targets in the order of their ids.
-Leaves to others: batches, retries and connections, which are the core's.
+Guarantees: a newer version of the routing info replaces an older one, never the other way round.
+A walk over keys visits each chain once, at one of its targets; a walk over targets visits all that
+serve, in the order of their ids. Leaves to others: batches, retries and connections, which are the
+core's, and where routing info comes from.
 """
 
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from struct import Struct
+from typing import TypeVar
 
 from kvstore.addresses import Address
-from kvstore.cluster.codec import decode_routing
-from kvstore.cluster.routes import Routes, routes_of
+from kvstore.client.following import Follower, find
+from kvstore.client.nodes_follower import REFRESH_TIMEOUT_S, reason_of
+from kvstore.cluster.routes import RoutedChain, Routes, routes_of
+from kvstore.cluster.routing import RoutingInfo
 from kvstore.errors import (
     DeniedError,
     KVStoreError,
     KVTimeoutError,
     MalformedRoutingError,
-    StoreAccessError,
-    StoreClosedError,
     StoreCorruptError,
-    StoreOpenError,
+    StoreNotFoundError,
     StoreUnavailableError,
     StoreUnreachableError,
     StoreVersionError,
@@ -43,21 +44,21 @@ from kvstore.native.statistics import (
     stats_of,
 )
 from kvstore.options import ClientOptions
-from kvstore.types import BadObject, ControlKind, ListedObject, NodeStatistics, SlabRow, Stats
+from kvstore.types import (
+    BadObject,
+    ControlKind,
+    ListedObject,
+    NodeStatistics,
+    SlabRow,
+    Stats,
+)
 
-REFRESH_INTERVAL_S = 1.0
-"""How often batches are looked at for trouble, and nodes are asked at most."""
-REFRESH_TIMEOUT_S = 2.0
-"""How long one node may take to answer in the background: closing waits for it."""
-ROUTING_SIZE_MAX = 4 << 20
-"""Room for what a node answers: 1,000 nodes and 20,000 chains are 1.2 MB."""
 PAGE_SIZE = 256 << 10
 PAGE_SIZE_MAX = 8 << 20
 """Bytes of a page of keys, and where that is too small: room for the longest in one step."""
 SLAB_ROWS_MAX = 1024
 DESCRIPTION_SIZE = 1024
-NO_TARGET = 0
-"""For what a node answers as a whole."""
+NAMES_SHOWN_MAX = 8
 NO_AMOUNTS = frozenset(
     (
         "slab_size",
@@ -71,16 +72,17 @@ NO_AMOUNTS = frozenset(
 )
 """Statistics that make no sense as sums over targets."""
 
+TARGET_MAX = (1 << 32) - 1
+GONE = RoutedChain(1, ())
+"""A chain that no slot leads to any more."""
+T = TypeVar("T")
+
 LIST_BODY = Struct("<QI")
 LIST_REPLY = Struct("<Q")
 VERIFY_BODY = Struct("<QQI")
 VERIFY_REPLY = Struct("<QQQ")
 COUNT_REPLY = Struct("<I")
 
-OPEN_ERRORS: dict[int, type[StoreOpenError]] = {
-    errno.EACCES: StoreAccessError,
-    errno.EPROTONOSUPPORT: StoreVersionError,
-}
 CALL_ERRORS: dict[int, type[KVStoreError]] = {
     errno.EACCES: DeniedError,
     errno.EROFS: DeniedError,
@@ -104,18 +106,16 @@ class ServedStore(NativeClient):
     """An open store on nodes."""
 
     def __init__(self, options: ClientOptions) -> None:
-        """Ask a node where keys are; raises a StoreOpenError when none says it."""
+        """Learn where keys are; raises a StoreOpenError when nobody says it."""
         super().__init__(options)
         self._routes: Routes | None = None
-        self._changing = threading.Lock()
-        self._stopping = threading.Event()
-        self._refresh_timeout_s = min(REFRESH_TIMEOUT_S, options.connect_timeout_s)
-        self._watcher = threading.Thread(target=self._watch, name="kvstore-routing", daemon=True)
+        self._changing = threading.Condition()
+        self._follower: Follower | None = None
+        self._chain_indices: dict[int, int] = {}
         try:
             self._connect(time.monotonic() + max(options.timeout_s, options.connect_timeout_s))
-            self._watcher.start()
         except BaseException:
-            super().close(0.0)
+            self.close(0.0)
             raise
 
     @property
@@ -126,81 +126,89 @@ class ServedStore(NativeClient):
 
     def close(self, timeout_s: float) -> None:
         """Wait for calls in progress, close every connection."""
-        self._stopping.set()
+        self.refuse()
+        if self._follower is not None:
+            self._follower.close()
         super().close(timeout_s)
-        self._watcher.join()
 
     # Routing info.
 
     def _connect(self, deadline: float) -> None:
-        failures: list[StoreOpenError] = []
-        for address in self.options.addresses:
-            left_s = min(deadline - time.monotonic(), self.options.connect_timeout_s)
-            if left_s <= 0:
-                break
-            try:
-                self._adopt(self._fetch(address, left_s))
-            except StoreOpenError as failure:
-                failures.append(failure)
-            else:
-                return
-        # A node that answered and refused says more than one that did not answer.
-        telling = [f for f in failures if not isinstance(f, StoreUnreachableError)] or failures
-        kind = type(telling[0]) if telling else StoreUnreachableError
-        said = "; ".join(map(str, failures)) or "no time to ask any node"
-        raise kind(f"cannot open {self.options.name}: {said}")
-
-    def _fetch(self, address: Address, timeout_s: float) -> Routes:
+        self._follower, routing = find(self, self._adopt, deadline)
         try:
-            kind = ControlKind.ROUTING
-            encoded = self.control(address, NO_TARGET, kind, b"", ROUTING_SIZE_MAX, timeout_s)
-            return routes_of(decode_routing(encoded), self.options.name_space)
-        except ControlError as error:
-            kind_of_error = OPEN_ERRORS.get(error.number, StoreUnreachableError)
-            raise kind_of_error(named(address, error)) from error
+            self._adopt(routing)
         except MalformedRoutingError as error:
-            raise StoreUnreachableError(f"{address}: {error}") from error
+            if not self._follower.chained or routing.slot_tables:
+                raise StoreUnreachableError(f"cannot open {self.options.name}: {error}") from error
+        self._follower.start(routing)
+        with self._changing:
+            left_s = min(deadline - time.monotonic(), self.options.connect_timeout_s)
+            if not self._changing.wait_for(lambda: self._routes is not None, max(0.0, left_s)):
+                raise StoreUnreachableError(
+                    f"cannot open {self.options.name}: its cluster has no chains yet: start its"
+                    " storage nodes, then `kvstore admin create-chains`"
+                )
 
-    def _adopt(self, routes: Routes) -> None:
-        """Go by these routes, unless newer ones are known."""
+    def _adopt(self, routing: RoutingInfo) -> None:
+        """Go by this routing info, unless newer one is known."""
+        chained = self._follower is None or self._follower.chained
+        if chained and routing.slot_tables:
+            self._check_namespace(routing)
+        routes = routes_of(routing, self.options.name_space)
         with self._changing:
             known = self._routes
             if known is not None and routes.routing_version <= known.routing_version:
                 return
-            places = {node: place for place, node in enumerate(routes.nodes)}
-            self.route(
-                routes.routing_version,
-                list(routes.nodes.values()),
-                [places[routes.targets[target]] for target in routes.slots],
-                routes.slots,
-            )
+            if chained:
+                self._route_chains(routes)
+            else:
+                self._route_targets(routes)
             self._routes = routes
+            self._changing.notify_all()
 
-    def _watch(self) -> None:
-        """Ask for newer routing info while batches are in trouble; runs on its own thread."""
-        try:
-            seen = self.setback_count()
-            while not self._stopping.wait(REFRESH_INTERVAL_S):
-                now = self.setback_count()
-                if now != seen:
-                    self._refresh()
-                    # Asking a node that is not there is trouble, too: it must not ask again.
-                    seen = self.setback_count()
-        except StoreClosedError:
-            pass
+    def _check_namespace(self, routing: RoutingInfo) -> None:
+        name = self.options.name_space
+        if name not in routing.namespaces:
+            names = sorted(routing.namespaces)
+            shown = ", ".join(names[:NAMES_SHOWN_MAX]) or "none"
+            more = f" and {len(names) - NAMES_SHOWN_MAX} more" * (len(names) > NAMES_SHOWN_MAX)
+            raise StoreNotFoundError(
+                f"cannot open {self.options.name}: there is no namespace {name!r}, there is"
+                f" {shown}{more}: make it with `kvstore ns create {self.options.name}`"
+            )
+
+    def _route_targets(self, routes: Routes) -> None:
+        places = {node: place for place, node in enumerate(routes.nodes)}
+        targets = [routes.chains[chain].first for chain in routes.slots]
+        self.route(
+            routes.routing_version,
+            list(routes.nodes.values()),
+            [places[routes.targets[target]] for target in targets],
+            targets,
+        )
+
+    def _route_chains(self, routes: Routes) -> None:
+        places = {node: place for place, node in enumerate(routes.nodes)}
+        # A chain keeps its index, also when it is gone: the core knows it by that.
+        for chain in routes.chains:
+            self._chain_indices.setdefault(chain, len(self._chain_indices))
+        members: list[tuple[int, int]] = []
+        rows: list[tuple[int, int, int]] = []
+        for chain in self._chain_indices:
+            routed = routes.chains.get(chain, GONE)
+            rows.append((routed.version, len(members), len(routed.members)))
+            members += [(places[routes.targets[target]], target) for target in routed.members]
+        self.route_chains(
+            routes.routing_version,
+            list(map(str, routes.nodes.values())),
+            members,
+            rows,
+            [self._chain_indices[chain] for chain in routes.slots],
+        )
 
     def _refresh(self) -> None:
-        known = self.routes.routing_version
-        addresses = dict.fromkeys((*self.routes.nodes.values(), *self.options.addresses))
-        for address in addresses:
-            if self._stopping.is_set():
-                return
-            try:
-                self._adopt(self._fetch(address, self._refresh_timeout_s))
-            except StoreOpenError:
-                continue
-            if self.routes.routing_version > known:
-                return
+        if self._follower is not None:
+            self._follower.refresh(self.routes.routing_version)
 
     # Control requests to one target.
 
@@ -251,13 +259,55 @@ class ServedStore(NativeClient):
                 raise self._failure(target, kind, error) from error
         return self._asked(target, kind, body_of(PAGE_SIZE_MAX), head + PAGE_SIZE_MAX)
 
-    # The whole store. A cursor is the target in the high bits and the target's own in the low 64.
+    # Every key: one target of each chain. A cursor is the chain, the target, and the target's own
+    # cursor, which means nothing to another target. Without a target it is the chain's beginning.
 
-    def _targets(self) -> list[int]:
-        return sorted(self.routes.targets)
+    def list(self, cursor: int, prefix: bytes) -> tuple[int, tuple[ListedObject, ...]]:
+        """Return the next cursor and one page of objects; cursors begin at 0 and end with END."""
+        chain, target = cursor >> 96 or min(self.routes.chains), cursor >> 64 & TARGET_MAX
+        if target:
+            return self._list_from(chain, target, cursor & END, prefix)
+        routed = self.routes.chains[chain]
+        for member in routed.members[:0:-1]:
+            with suppress(StoreUnavailableError, KVTimeoutError):
+                return self._list_from(chain, member, 0, prefix)
+        return self._list_from(chain, routed.first, 0, prefix)
+
+    def _list_from(
+        self, chain: int, target: int, position: int, prefix: bytes
+    ) -> tuple[int, tuple[ListedObject, ...]]:
+        reply = self._paged(
+            target,
+            ControlKind.LIST,
+            lambda room: LIST_BODY.pack(position, room) + prefix,
+            LIST_REPLY.size,
+        )
+        (following,) = LIST_REPLY.unpack_from(reply)
+        found = parse_listing(reply[LIST_REPLY.size :])
+        if following != END:
+            return chain << 96 | target << 64 | following, found
+        later = [other for other in self.routes.chains if other > chain]
+        return (later[0] << 96 if later else END), found
+
+    # Every copy: all targets that serve. A cursor is the target in the high bits and the target's
+    # own in the low 64.
+
+    def _targets(self) -> Sequence[int]:
+        return self.routes.members
+
+    def _on_each(self, ask: Callable[[int], T]) -> Iterator[T]:
+        """Yield what each target answers; one that serves no more by now is left out."""
+        for target in self._targets():
+            try:
+                yield ask(target)
+            except KVStoreError:
+                if target in self.routes.members:
+                    raise
 
     def _place(self, cursor: int) -> tuple[int, int]:
         """Return target and cursor of a walk's cursor; 0 begins with the first target."""
+        if not cursor and not self._targets():
+            raise StoreUnavailableError(f"no target of {self.options.name} serves at the moment")
         return (cursor >> 64 or self._targets()[0]), cursor & END
 
     def _next(self, target: int, cursor: int) -> int:
@@ -266,18 +316,6 @@ class ServedStore(NativeClient):
             return target << 64 | cursor
         following = [other for other in self._targets() if other > target]
         return following[0] << 64 if following else END
-
-    def list(self, cursor: int, prefix: bytes) -> tuple[int, tuple[ListedObject, ...]]:
-        """Return the next cursor and one page of objects; cursors begin at 0 and end with END."""
-        target, position = self._place(cursor)
-        reply = self._paged(
-            target,
-            ControlKind.LIST,
-            lambda room: LIST_BODY.pack(position, room) + prefix,
-            LIST_REPLY.size,
-        )
-        (following,) = LIST_REPLY.unpack_from(reply)
-        return self._next(target, following), parse_listing(reply[LIST_REPLY.size :])
 
     def verify(self, cursor: int, size: int) -> tuple[int, int, int, tuple[BadObject, ...]]:
         """Have a node check about *size* bytes of values, as NativeStore.verify does."""
@@ -294,29 +332,35 @@ class ServedStore(NativeClient):
 
     def flush(self) -> None:
         """Make everything acknowledged so far survive loss of power, on every target."""
-        for target in self._targets():
-            self._asked(target, ControlKind.FLUSH)
+        for _ in self._on_each(lambda target: self._asked(target, ControlKind.FLUSH)):
+            pass
 
     def compact(self, timeout_s: float) -> int:
         """Empty sparse slabs of every target; returns how many were freed."""
-        freed = 0
-        for target in self._targets():
-            reply = self._asked(
-                target, ControlKind.COMPACT, room=COUNT_REPLY.size, timeout_s=timeout_s
-            )
-            freed += COUNT_REPLY.unpack(reply)[0]
-        return freed
+
+        def ask(target: int) -> bytes:
+            room = COUNT_REPLY.size
+            return self._asked(target, ControlKind.COMPACT, room=room, timeout_s=timeout_s)
+
+        return sum(COUNT_REPLY.unpack(reply)[0] for reply in self._on_each(ask))
 
     def checkpoint(self, timeout_s: float) -> None:
         """Write a checkpoint of every target."""
-        for target in self._targets():
-            self._asked(target, ControlKind.CHECKPOINT, timeout_s=timeout_s)
+
+        def ask(target: int) -> bytes:
+            return self._asked(target, ControlKind.CHECKPOINT, timeout_s=timeout_s)
+
+        for _ in self._on_each(ask):
+            pass
 
     def slabs(self) -> tuple[SlabRow, ...]:
         """Return one row for each slab class in use, of all targets together."""
+
+        def ask(target: int) -> bytes:
+            return self._asked(target, ControlKind.SLABS, room=SLAB_ROWS_MAX * SLAB_ROW.size)
+
         merged: dict[int, SlabRow] = {}
-        for target in self._targets():
-            packed = self._asked(target, ControlKind.SLABS, room=SLAB_ROWS_MAX * SLAB_ROW.size)
+        for packed in self._on_each(ask):
             for row in parse_slabs(packed):
                 known = merged.get(row.slab_class)
                 merged[row.slab_class] = row if known is None else added_rows(known, row)
@@ -324,9 +368,10 @@ class ServedStore(NativeClient):
 
     def stats(self) -> Stats:
         """Return the sums of every target's gauges and counters."""
+        found = [*self._on_each(lambda target: self._statistics(target, self._asked)[1])]
+        first, _ = self._place(0)
         targets = self._targets()
-        found = [self._statistics(target, self._asked)[1] for target in targets]
-        text = self._asked(targets[0], ControlKind.DESCRIBE, room=DESCRIPTION_SIZE)
+        text = self._asked(first, ControlKind.DESCRIBE, room=DESCRIPTION_SIZE)
         nodes = len({self.routes.targets.get(target) for target in targets})
         said = text.decode("utf-8", "replace")
         return summed(f"nodes={nodes} targets={len(targets)} {said}", found)
@@ -335,15 +380,16 @@ class ServedStore(NativeClient):
         """Yield what each node says of itself, also of those that do not answer."""
         routes = self.routes
         for node in sorted(routes.nodes):
-            address, error = routes.nodes[node], ""
             statistics: NodeStatistics | None = None
             stats: dict[int, Stats] = {}
-            try:
-                for target in routes.targets_of(node):
+            errors: list[str] = []
+            for target in routes.targets_of(node):
+                try:
                     statistics, stats[target] = self._statistics(target, self._asked_briefly)
-            except KVStoreError as failure:
-                error, statistics, stats = str(failure), None, {}
-            yield NodeSurvey(node, address, statistics, stats, error)
+                except KVStoreError as failure:
+                    errors.append(str(failure))
+            said = errors[0] if errors and statistics is None else ""
+            yield NodeSurvey(node, routes.nodes[node], statistics, stats, said)
 
     def _asked_briefly(self, target: int, kind: ControlKind, body: bytes, room: int) -> bytes:
         return self._asked(target, kind, body, room, REFRESH_TIMEOUT_S)
@@ -360,21 +406,6 @@ class ServedStore(NativeClient):
             )
         node, store = packed[:NODE_STATISTICS_SIZE], packed[NODE_STATISTICS_SIZE:]
         return node_statistics_of(node), stats_of("", store)
-
-
-def named(address: Address, error: ControlError) -> str:
-    """Say what went wrong, with the address in front unless it is there already."""
-    text = reason_of(error)
-    return text if text.startswith(str(address)) else f"{address}: {text}"
-
-
-def reason_of(error: ControlError) -> str:
-    """Say what the errno of a control request means where the core does not say it."""
-    if error.number == errno.ENODEV:
-        return "a device failure took the target offline"
-    if error.number == errno.ENOENT:
-        return "the node has no such target, or no routing info"
-    return str(error)
 
 
 def added_rows(one: SlabRow, other: SlabRow) -> SlabRow:

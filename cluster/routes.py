@@ -1,21 +1,36 @@
 """Routes: what a client needs of the routing info of one version, as the C core takes it.
 
-slot ──slot table──► chain ──its head──► target ──► node ──► address
+slot ──slot table──► chain ──► its targets, serving ones from head to tail ──► node ──► address
 
-Guarantees: every slot has a target, every target a node, every node an address. A chain that
-nobody serves is asked at its first target, which says so. Leaves to others: where routing info
-comes from, which of two is newer, and what a node answers.
+Guarantees: every slot has a chain, every target a node, every node an address. Leaves to others:
+where routing info comes from, which of two is newer, and what a node answers.
 """
 
 from dataclasses import dataclass, field
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import Node, RoutingInfo, SlotTable
-from kvstore.cluster.states import NodeKind
+from kvstore.cluster.routing import Chain, Node, RoutingInfo, SlotTable
+from kvstore.cluster.states import NodeKind, PublicState
 from kvstore.errors import InvalidOptionError, MalformedRoutingError
 
 SLOT_COUNT_MAX = 65536
 """As the core limits it (KV_SLOT_COUNT_MAX)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedChain:
+    """A chain as clients see it."""
+
+    version: int
+    members: tuple[int, ...]
+    """The targets that serve: the first takes updates, each answers reads. May be empty."""
+    others: tuple[int, ...] = ()
+    """The targets that do not serve."""
+
+    @property
+    def first(self) -> int:
+        """The target to ask where only one can be named: the head, or one that says it is none."""
+        return (self.members + self.others)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +41,16 @@ class Routes:
     nodes: dict[int, Address]
     """Every storage node, also one without a slot."""
     targets: dict[int, int]
-    """The node of each target that some slot leads to."""
+    """The node of each target of the chains."""
+    chains: dict[int, RoutedChain]
+    """Those that some slot leads to, in the order of their ids."""
     slots: tuple[int, ...] = field(repr=False)
-    """The target that a client asks for the keys of each slot."""
+    """The chain of each slot."""
+
+    @property
+    def members(self) -> list[int]:
+        """Every target that serves, in the order of their ids."""
+        return sorted(target for chain in self.chains.values() for target in chain.members)
 
     def targets_of(self, node: int) -> tuple[int, ...]:
         """Return the targets of a node."""
@@ -41,17 +63,27 @@ def routes_of(routing: RoutingInfo, name_space: str = "default") -> Routes:
     *routing* is consistent: problems_of() names nothing.
     """
     table = table_of(routing, name_space)
-    # The head is listed first, if any target serves.
-    heads = {id: routing.chains[id].targets[0].target for id in sorted(set(table.chains))}
+    used = sorted(set(table.chains))
+    chains: dict[int, RoutedChain] = {id: routed(routing.chains[id]) for id in used}
     storage = [node for node in routing.nodes.values() if node.kind is NodeKind.STORAGE]
     nodes: dict[int, Address] = {node.id: address_of(node) for node in storage}
     targets: dict[int, int] = {}
-    for head in heads.values():
-        node = routing.targets[head].node
-        if node not in nodes:
-            raise MalformedRoutingError(f"target {head} is on node {node}, which stores nothing")
-        targets[head] = node
-    return Routes(routing.version, nodes, targets, tuple(heads[id] for id in table.chains))
+    for id in used:
+        for place in routing.chains[id].targets:
+            node = routing.targets[place.target].node
+            if node not in nodes:
+                raise MalformedRoutingError(
+                    f"target {place.target} is on node {node}, which stores nothing"
+                )
+            targets[place.target] = node
+    return Routes(routing.version, nodes, targets, chains, table.chains)
+
+
+def routed(chain: Chain) -> RoutedChain:
+    """Return a chain as clients see it."""
+    members = chain.in_state(PublicState.SERVING)
+    others = tuple(place.target for place in chain.targets if place.target not in members)
+    return RoutedChain(chain.version, members, others)
 
 
 def table_of(routing: RoutingInfo, name_space: str) -> SlotTable:

@@ -173,7 +173,8 @@ def routing_fields(routing: RoutingInfo) -> dict[str, object]:
     """Return what a routing file says of static routing."""
     routes = routes_of(routing)
     ranges: list[dict[str, int]] = []
-    for slot, target in enumerate(routes.slots):
+    for slot, chain in enumerate(routes.slots):
+        target = routes.chains[chain].first
         if ranges and ranges[-1]["target"] == target:
             ranges[-1]["last"] = slot
         else:

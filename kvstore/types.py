@@ -285,28 +285,6 @@ class ChainState:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainRoute:
-    """Where clients go with the keys of one chain: members[first : first + count] serve it.
-
-    The first of them is the head, the last the tail; none: nobody serves at the moment.
-    """
-
-    chain_version: int
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What a client could not reach since it was asked last."""
-
-    count: int
-    """Changes whenever a node refused a request for its chain version."""
-    unreachable: tuple[str, ...]
-    """Addresses, "host:port"."""
-
-
-@dataclass(frozen=True, slots=True)
 class NodeEvent:
     """One thing that happened on a node."""
 

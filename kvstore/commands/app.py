@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from kvstore import __version__
-from kvstore.commands import objects
+from kvstore.commands import admin, namespaces, objects
 from kvstore.commands.bench_command import bench
 from kvstore.commands.check import check
 from kvstore.commands.demo import demo
@@ -16,6 +16,7 @@ from kvstore.commands.inspect import inspect
 from kvstore.commands.local import down, up
 from kvstore.commands.replay_command import replay
 from kvstore.commands.report import FAILURE, USAGE
+from kvstore.commands.status import status
 from kvstore.commands.storage import storage
 from kvstore.commands.top import top
 
@@ -23,21 +24,21 @@ HELP = """An SSD-backed store of objects: keys, values, batches.
 
 A store is a directory, named by a URL: `file:///var/cache/pages`. Options go into its query:
 `file:///var/cache/pages?durability=sync&memory=1GiB&capacity=100GiB`; quote it for the shell.
-One process at a time has such a store open. Or nodes serve it, to any number of processes and
-machines: `kv://node1:7400,node2:7400/namespace`.
+One process at a time has such a store open. Or a cluster serves it, to any number of processes and
+machines: `kv://mgmtd1:7401,mgmtd2:7401/namespace`.
 
 Examples:
 
 - `echo hello | kvstore set file:///tmp/pages greeting`
 - `kvstore get file:///tmp/pages greeting`
 - `kvstore ls file:///tmp/pages`
-- `kvstore up --dir /tmp/cluster --nodes 2`
+- `kvstore up --dir /tmp/cluster --nodes 3 --replicas 3`
 - `kvstore demo`
 """
 
 OBJECTS = "Objects"
 STORES = "A whole store"
-NODES = "Nodes"
+NODES = "A cluster"
 WORK = "Measure and try"
 
 
@@ -63,7 +64,10 @@ def build() -> typer.Typer:
     app.command("inspect", rich_help_panel=STORES)(inspect)
     app.command("up", rich_help_panel=NODES)(up)
     app.command("down", rich_help_panel=NODES)(down)
+    app.command("status", rich_help_panel=NODES)(status)
     app.command("top", rich_help_panel=NODES)(top)
+    app.add_typer(admin.build(), rich_help_panel=NODES)
+    app.add_typer(namespaces.build(), rich_help_panel=NODES)
     app.command("storage", rich_help_panel=NODES)(storage)
     app.command("demo", rich_help_panel=WORK)(demo)
     app.command("replay", rich_help_panel=WORK)(replay)

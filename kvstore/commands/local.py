@@ -1,4 +1,4 @@
-"""The commands up and down: real nodes on this machine."""
+"""The commands up and down: a real cluster on this machine."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,14 +7,9 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 from rich.table import Table
 
-from kvstore.cluster.local import (
-    NODES_MAX,
-    TARGETS_MAX,
-    LocalCluster,
-    LocalClusterError,
-    bring_up,
-    take_down,
-)
+from kvstore.cluster.local import NODES_MAX, TARGETS_MAX, bring_up, take_down
+from kvstore.cluster.local_files import LocalCluster, LocalClusterError
+from kvstore.cluster.routing import CHAIN_TARGETS_MAX
 from kvstore.commands.arguments import JSONOption
 from kvstore.commands.report import Report, reporting
 from kvstore.node.config import TARGET_PARSERS, parse_keys
@@ -29,7 +24,20 @@ NodesOption: TypeAlias = Annotated[
 TargetsOption: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        min=1, max=TARGETS_MAX, help="Targets of each node; 1 unless given.", show_default=False
+        min=1,
+        max=TARGETS_MAX,
+        help="Targets of each node; 1 unless given, or as many as replicas where 1 would leave "
+        "some over.",
+        show_default=False,
+    ),
+]
+ReplicasOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=CHAIN_TARGETS_MAX,
+        help="Copies of each object, on different nodes; 3 unless given, or one on each node.",
+        show_default=False,
     ),
 ]
 MemoryOption: TypeAlias = Annotated[
@@ -72,6 +80,7 @@ SecretOption: TypeAlias = Annotated[
 def up(
     directory: Annotated[Path, typer.Option("--dir", help=DIRECTORY_HELP, show_default=False)],
     nodes: NodesOption = None,
+    replicas: ReplicasOption = None,
     targets_per_node: TargetsOption = None,
     memory: MemoryOption = None,
     capacity: CapacityOption = None,
@@ -84,15 +93,15 @@ def up(
     secret: SecretOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Start nodes on loopback and return when they serve; `kvstore down` stops them.
+    """Start a cluster on loopback and return when it serves; `kvstore down` stops it.
 
-    Each is a process of its own, with its log in the directory. Once more on the same directory, it
-    starts what does not run; the data is still there, and options that are not given stay as they
-    were. The URL is the last thing that is printed.
+    mgmtd and each node is a process of its own, with its log in the directory. Once more on the
+    same directory, it starts what does not run; the data is still there, and options that are not
+    given stay as they were. The URL is the last thing that is printed.
 
     Examples:
 
-    - `kvstore up --dir /tmp/cluster --nodes 3`
+    - `kvstore up --dir /tmp/cluster --nodes 3 --replicas 3`
     - `kvstore up --dir /mnt/nvme/cluster --memory 8GiB --eviction cache --json`
     """
     settings: dict[str, object] = {
@@ -105,7 +114,8 @@ def up(
     with reporting(as_json=as_json) as report:
         given = {name: value for name, value in settings.items() if value is not None}
         parse_keys(given, TARGET_PARSERS, "--", Path())
-        settings |= {"nodes": nodes, "targets_per_node": targets_per_node, "secret": secret}
+        settings |= {"nodes": nodes, "targets_per_node": targets_per_node, "replicas": replicas}
+        settings |= {"secret": secret}
         settings |= {"reactor": reactor, "reactors": reactors, "log_level": log_level}
         try:
             cluster = bring_up(directory, settings)
@@ -118,10 +128,10 @@ def up(
 def show(report: Report, cluster: LocalCluster) -> None:
     """Show what runs."""
     report.answer({"url": cluster.url})
-    table = Table("node", "pid", "address", "metrics", "log")
-    for node in cluster.nodes:
-        metrics = f"http://{node.metrics}/metrics"
-        table.add_row(str(node.node), str(node.pid), node.address, metrics, node.log)
+    table = Table("process", "pid", "address", "metrics", "log")
+    for process in (cluster.mgmtd, *cluster.nodes):
+        metrics = f"http://{process.metrics}/metrics" if process.metrics else ""
+        table.add_row(process.name, str(process.pid), process.address, metrics, process.log)
     report.show(table)
     report.say(cluster.url)
 
@@ -134,7 +144,7 @@ def down(
     ] = STOP_TIMEOUT_S,
     as_json: JSONOption = False,
 ) -> None:
-    """Stop the nodes that `kvstore up` started; their data stays.
+    """Stop the cluster that `kvstore up` started; its data stays.
 
     Examples:
 
@@ -143,8 +153,11 @@ def down(
     with reporting(as_json=as_json) as report:
         stopped = take_down(directory, timeout_s)
         report.answer(asdict(stopped))
-        for what, nodes in asdict(stopped).items():
-            if nodes:
-                report.say(f"{what.replace('_', ' ')}: {', '.join(f'node {n}' for n in nodes)}")
-        if stopped.killed:
-            report.note(f"not ended within {timeout_s:g} s, and killed: see their logs")
+        for what in ("stopped", "killed", "not_running"):
+            names = [f"node {node}" for node in getattr(stopped, what)]
+            if stopped.mgmtd == what:
+                names.append("mgmtd")
+            if names:
+                report.say(f"{what.replace('_', ' ')}: {', '.join(names)}")
+        if stopped.killed or stopped.mgmtd == "killed":
+            report.note(f"not ended within {timeout_s:g} s, and killed: see the logs")

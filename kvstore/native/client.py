@@ -17,10 +17,9 @@ from kvstore.native.queue import NativeQueue
 from kvstore.native.request import Request
 from kvstore.native.values import milliseconds, text_of
 from kvstore.options import ClientOptions
-from kvstore.types import ChainRoute, Trouble
 
-TROUBLE_SIZE = 8192
-"""Room for the addresses of nodes that could not be reached; others come with the next call."""
+UNREACHABLE_SIZE = 16384
+"""Bytes of addresses that one call of trouble() takes; what is left comes with the next."""
 
 
 def open_native(options: ClientOptions) -> object:
@@ -173,18 +172,18 @@ class NativeClient:
     def route_chains(
         self,
         routing_version: int,
-        nodes: Sequence[Address],
+        nodes: Sequence[str],
         members: Sequence[tuple[int, int]],
-        chains: Sequence[ChainRoute],
-        slots: Sequence[int],
+        chains: Sequence[tuple[int, int, int]],
+        slot_chains: Sequence[int],
     ) -> None:
-        """The same with chains: slot i belongs to chains[slots[i]].
+        """Send batches there from now on: slot i to chains[slot_chains[i]].
 
-        A member is the index of its node, and its target; each chain's head comes first, its tail
-        last. A chain keeps its index in all versions of the routing info.
+        *nodes* are "host:port"; *members* the (index of its node, target) of every target that
+        serves; *chains* the (chain version, index of its head in members, count of members) of each
+        chain, head first and tail last. A chain keeps its index in all routing versions.
         """
-        texts = [ffi.new("char[]", str(node).encode()) for node in nodes]
-        rows = [(route.chain_version, route.first, route.count) for route in chains]
+        texts = [ffi.new("char[]", node.encode()) for node in nodes]
         message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
         with self._calls:
             code = lib.kv_client_route_chains(
@@ -192,34 +191,37 @@ class NativeClient:
                 routing_version,
                 ffi.new("char *[]", texts),
                 len(texts),
-                ffi.new("kv_chain_member[]", list(members)),
+                ffi.new("kv_chain_member[]", members),
                 len(members),
-                ffi.new("kv_chain_route[]", rows),
-                len(rows),
-                ffi.new("uint32_t[]", slots),
-                len(slots),
+                ffi.new("kv_chain_route[]", chains),
+                len(chains),
+                ffi.new("uint32_t[]", slot_chains),
+                len(slot_chains),
                 message,
             )
         if code < 0:
             raise open_failure(code, self.options.name, text_of(message))
 
-    def take_trouble(self) -> Trouble:
-        """Return what could not be reached since the last call."""
-        return self._take_trouble(ffi.NULL)
+    def trouble(self) -> tuple[int, list[str]]:
+        """Return what mgmtd should hear of.
+
+        First a count that grows whenever a chain refused a part for its version or had nobody to
+        serve it, so that newer routing info is wanted; then the addresses of nodes that could not
+        be reached, or were lost, since the last call. Makes trouble_descriptor unreadable.
+        """
+        unreachable = ffi.new("char[]", UNREACHABLE_SIZE)
+        with self._calls:
+            count = lib.kv_client_trouble(self._client, unreachable, UNREACHABLE_SIZE, ffi.NULL)
+            self._check(count, "ask for trouble")
+        return int(count), text_of(unreachable).split()
 
     @property
     def trouble_descriptor(self) -> int:
-        """Readable when there is trouble; it stays the core's."""
+        """An eventfd that is readable while trouble() has something new; the client's own."""
         descriptor = ffi.new("int *")
-        self._take_trouble(descriptor)
-        return int(descriptor[0])
-
-    def _take_trouble(self, descriptor: object) -> Trouble:
-        unreachable = ffi.new("char[]", TROUBLE_SIZE)
         with self._calls:
-            count = lib.kv_client_trouble(self._client, unreachable, TROUBLE_SIZE, descriptor)
-            self._check(count, "ask what is in trouble")
-        return Trouble(count, tuple(text_of(unreachable).split()))
+            lib.kv_client_trouble(self._client, ffi.NULL, 0, descriptor)
+        return int(descriptor[0])
 
     def control(
         self, node: Address, target: int, kind: int, body: bytes, room: int, timeout_s: float
@@ -248,7 +250,7 @@ class NativeClient:
         answer: bytes = ffi.buffer(reply, size)[:]
         return answer
 
-    def trouble(self) -> int:
+    def setback_count(self) -> int:
         """Return a count that grows whenever a batch finds a node or a target not to be there."""
         statistics = ffi.new("kv_client_statistics *")
         with self._calls:

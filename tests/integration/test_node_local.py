@@ -15,7 +15,8 @@ from integration.commands import Shell, start
 from integration.nodes import page, wait_for
 
 import kvstore
-from kvstore.cluster.local import LocalCluster, LocalClusterError, bring_up, read_cluster, take_down
+from kvstore.cluster.local import bring_up, take_down
+from kvstore.cluster.local_files import LocalCluster, LocalClusterError, read_cluster
 from kvstore.cluster.processes import ProcessId, identify, send_signal, stop, wait_for_end
 
 SMALL: dict[str, object] = {"memory": "96MiB", "capacity": "256MiB"}

@@ -9,7 +9,7 @@ from unit.routing_values import large_routing, routing_infos
 from kvstore.addresses import Address
 from kvstore.cluster.codec import decode_routing, encode_routing
 from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, SlotTableId, TargetId
-from kvstore.cluster.routes import SLOT_COUNT_MAX, Routes, routes_of
+from kvstore.cluster.routes import SLOT_COUNT_MAX, RoutedChain, Routes, routes_of
 from kvstore.cluster.routing import (
     Chain,
     ChainTarget,
@@ -34,7 +34,10 @@ def with_node(node: int, **changes: object) -> RoutingInfo:
 
 def test_static_routing_leads_every_slot_to_the_target_that_was_named() -> None:
     assert [] == list(problems_of(STATIC))
-    assert Routes(7, NODES, {1: 1, 2: 1, 3: 2}, (1, 1, 2, 3)) == routes_of(STATIC)
+    chains = {target: RoutedChain(1, (target,)) for target in (1, 2, 3)}
+    slots = (1, 1, 2, 3)
+
+    assert Routes(7, NODES, {1: 1, 2: 1, 3: 2}, chains, slots) == routes_of(STATIC)
     assert (1, 2) == routes_of(STATIC).targets_of(1)
 
 
@@ -51,21 +54,32 @@ def test_slots_are_spread_evenly(count: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_the_head_of_a_chain_is_asked_and_no_other_target() -> None:
+def test_the_members_of_a_chain_are_those_that_serve() -> None:
     routing = large_routing(node_count=30, chain_count=60, slot_count=64)
     routes = routes_of(routing)
 
     (table,) = routing.slot_tables.values()
-    assert [routing.chains[chain].head for chain in table.chains] == list(routes.slots)
-    assert 60 == len(routes.targets)
+    assert table.chains == routes.slots
+    assert 180 == len(routes.targets)
+    assert 179 == len(routes.members)
+    for id, chain in routing.chains.items():
+        found = routes.chains[id]
+        assert (chain.version, chain.head, chain.tail) == (
+            found.version,
+            found.members[0],
+            found.members[-1],
+        )
+        assert 3 == len(found.members + found.others)
 
 
-def test_a_chain_that_nobody_serves_is_asked_at_its_first_target() -> None:
+def test_of_a_chain_that_nobody_serves_the_first_target_is_asked() -> None:
     chain = Chain(ChainId(1), ChainVersion(2), (ChainTarget(TargetId(1), PublicState.LASTSRV),))
 
     routes = routes_of(replace(STATIC, chains={**STATIC.chains, chain.id: chain}))
 
-    assert routes_of(STATIC).slots == routes.slots
+    assert RoutedChain(2, (), (1,)) == routes.chains[1]
+    assert 1 == routes.chains[1].first
+    assert [2, 3] == routes.members
 
 
 def test_a_namespace_has_its_own_slots_and_others_the_first_table() -> None:
@@ -114,5 +128,6 @@ def test_routes_are_whole_or_refused(routing: RoutingInfo) -> None:
         routes = routes_of(routing)
     except MalformedRoutingError:
         return
-    assert set(routes.slots) == set(routes.targets)
+    assert set(routes.slots) == set(routes.chains)
+    assert set(routes.members) <= set(routes.targets)
     assert set(routes.targets.values()) <= set(routes.nodes)
