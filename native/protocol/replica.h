@@ -100,7 +100,7 @@ struct kv_update {
     bool applying;
     bool applied;           /* or nothing is to be applied here */
     bool acknowledged;
-    bool lost;              /* the chain was left while this was being applied */
+    bool lost;              /* being applied at a target that does not serve, from before the last change of the chain */
     kv_list link;           /* replica: queued, ready or running */
     kv_list effect_link;
 };
@@ -123,8 +123,8 @@ void kv_replica_close(kv_replica *replica);
 
 /* The chain has changed, or this target's place in it. A view with an older chain version is passed over (false); one without any is that of a target which is not in
  * the chain. What does not fit the new view and has not had its turn ends with KV_WRONG_TARGET: what a predecessor sent, as it sends again; at a target that is not the head, what
- * clients sent. SYNC ends with it as soon as no successor syncs. Without a part in the chain everything ends, what ran with KV_OUTCOME_UNKNOWN; what is being applied
- * does so once it was, unless this target serves again by then: then it goes on. */
+ * clients sent. SYNC ends with it as soon as no successor syncs. Unless this target serves, everything ends, what ran with KV_OUTCOME_UNKNOWN; what is being applied
+ * does so once it was, unless this target serves again by then: then it goes on. A target that syncs starts anew so with each chain version. */
 bool kv_replica_configure(kv_replica *replica, const kv_replica_view *view);
 const kv_replica_view *kv_replica_view_of(const kv_replica *replica);
 

@@ -2,18 +2,20 @@
  *
  *   queued             fits the new view?  stays : KV_WRONG_TARGET
  *   deciding           judged when it is decided
- *   under way          a part in the chain: forwarded to the new successor, acknowledged without one
+ *   under way          serves: forwarded to the new successor, acknowledged without one
  *     SYNC             no successor that syncs: KV_WRONG_TARGET
- *     no part          KV_OUTCOME_UNKNOWN, while it is being applied: lost
+ *     does not serve   KV_OUTCOME_UNKNOWN; while it is being applied: lost
  *     lost             serves again: under way; else KV_OUTCOME_UNKNOWN once it was applied
  *
+ * A target that syncs may have been out of the chain meanwhile without having heard of it, so each
+ * change is a new start for it.
  * Guarantees that the sequence and both attempts start again only with a later chain version. */
 
 #include "protocol/replica_state.h"
 
 #include <assert.h>
 
-/* What was under way when the chain was left: nobody can say any more what becomes of it. */
+/* What was under way at a target that does not serve: nobody can say any more what becomes of it. */
 static void lose(kv_replica *replica, kv_update *update)
 {
     kv_replica_unwant(update, KV_EFFECT_FORWARD);
@@ -29,11 +31,9 @@ static void lose(kv_replica *replica, kv_update *update)
     }
 }
 
-/* Under way, and there is a part in the chain: on to whoever comes next now. */
+/* Under way at a target that serves: on to whoever comes next now. */
 static void carry_on(kv_replica *replica, kv_update *update)
 {
-    if (update->lost && !replica->view.serves)
-        return;
     if (update->lost) {
         update->lost = false;
         replica->lost_count--;
@@ -64,7 +64,6 @@ static void queued_sweep(kv_replica *replica)
 
 static void running_sweep(kv_replica *replica)
 {
-    bool part = kv_replica_view_takes_part(&replica->view);
     kv_list *next;
 
     for (kv_list *at = replica->running.next; at != &replica->running; at = next) {
@@ -75,7 +74,7 @@ static void running_sweep(kv_replica *replica)
             continue;
         if (update->source == KV_UPDATE_SYNC && !kv_replica_fits(replica, update))
             kv_replica_end(replica, update, KV_WRONG_TARGET);
-        else if (part)
+        else if (replica->view.serves)
             carry_on(replica, update);
         else
             lose(replica, update);
