@@ -48,7 +48,6 @@ static void hand_out(kv_chain *chain, kv_loop *here)
         kv_chain_update *own = KV_CONTAINER(update, kv_chain_update, update);
 
         own->effects |= effects;
-        own->forward_version = update->forward_version;
         if (own->queued)
             continue;
         own->queued = true;
@@ -131,7 +130,7 @@ static int chain_allocate(kv_chain *chain)
     }
     if (getrandom(&chain->seed, sizeof(chain->seed), 0) != sizeof(chain->seed))
         return -EIO;
-    return kv_replica_open(KV_NODE_REPLICA_BUCKETS, &chain->replica);
+    return kv_replica_open(KV_NODE_REPLICA_PLACES, &chain->replica);
 }
 
 int kv_chain_open(kv_node *node, kv_target *target, kv_chain **result)
@@ -172,7 +171,7 @@ void kv_chain_close(kv_chain *chain)
 /* Locked: in no chain any more, as far as this target is concerned. */
 static void retire(kv_chain *chain)
 {
-    kv_replica_view none = {.chain_version = kv_replica_view_of(chain->replica)->chain_version};
+    kv_replica_view none = {0};
 
     kv_replica_configure(chain->replica, &none);
     chain->endpoint = KV_CHAIN_NO_ENDPOINT;
@@ -218,15 +217,35 @@ static kv_replica_view view_of(const kv_chain_place *place)
                              .successor = place->successor};
 }
 
+/* Locked. Whether updates may have taken effect in the chain of which this node has no record. */
+static bool missed_updates(const kv_chain *chain, const kv_replica_view *view)
+{
+    const kv_replica_view *before = kv_replica_view_of(chain->replica);
+    bool took_part = before->serves || before->syncs;
+
+    if (view->syncs)
+        return view->chain_version != before->chain_version || !took_part;
+    return view->serves && !took_part && view->chain_version > 1;
+}
+
+static void records_forget(kv_node *node)
+{
+    pthread_mutex_lock(&node->channels_mutex);
+    kv_channels_forget(node->channels);
+    pthread_mutex_unlock(&node->channels_mutex);
+}
+
 void kv_chain_configure(kv_chain *chain, const kv_chain_place *place, uint32_t endpoint)
 {
     kv_replica_view view = view_of(place);
     bool moved;
 
+    if (place->flags == 0)
+        view = (kv_replica_view){0};
     lock(chain);
     moved = place->successor != chain->place.successor || endpoint != chain->endpoint;
-    if (place->flags == 0)
-        view.chain_version = kv_replica_view_of(chain->replica)->chain_version;
+    if (missed_updates(chain, &view))
+        records_forget(chain->node);
     if (!chain->stopped && !chain->offline && kv_replica_configure(chain->replica, &view)) {
         chain->place = *place;
         chain->endpoint = endpoint;
@@ -369,16 +388,25 @@ void kv_chain_applied(kv_chain_update *own)
     unlock(own->chain, own->loop);
 }
 
-void kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer)
+void kv_chain_severed(kv_chain *chain, kv_loop *here)
+{
+    lock(chain);
+    kv_replica_severed(chain->replica);
+    unlock(chain, here);
+}
+
+bool kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer)
 {
     kv_chain *chain = own->chain;
+    bool legal;
 
     lock(chain);
     if (answer && own->sent_target == chain->place.successor)
         chain->successor_free = answer->space_free;
-    kv_replica_acknowledged(chain->replica, &own->update, own->sent_version,
-                            answer ? answer->statuses : NULL);
+    legal = kv_replica_acknowledged(chain->replica, &own->update, own->sent_version,
+                                    own->sent_attempt, answer ? answer->statuses : NULL);
     unlock(chain, own->loop);
+    return legal;
 }
 
 bool kv_chain_forwards(kv_chain_update *own)
@@ -386,7 +414,7 @@ bool kv_chain_forwards(kv_chain_update *own)
     bool wanted;
 
     lock(own->chain);
-    wanted = kv_replica_forwards(&own->update, own->sent_version);
+    wanted = kv_replica_forwards(&own->update, own->sent_version, own->sent_attempt);
     pthread_mutex_unlock(&own->chain->mutex);
     return wanted;
 }
@@ -444,8 +472,10 @@ void kv_chain_carry_out(kv_loop *loop)
         own->effects = 0;
         own->queued = false;
         if (effects & KV_EFFECT_FORWARD) {
-            own->sent_version = own->forward_version;
+            own->sent_version = own->update.forward_version;
+            own->sent_attempt = own->update.forward_attempt;
             own->sent_target = own->update.successor;
+            own->sent_careful = own->update.careful;
         }
         pthread_mutex_unlock(&own->chain->mutex);
         kv_chain_update_carry_out(own, effects);

@@ -84,13 +84,14 @@ struct kv_chain_update {
     size_t size;                /* of this block */
     uint32_t effects;           /* locked: to be carried out */
     bool queued;                /* locked: on loop->updates, or its mail is on its way */
-    uint64_t forward_version;   /* locked: of the FORWARD that is wanted */
     kv_claim claim;             /* locked */
     uint64_t claimed;
     uint32_t operation;         /* SET, DELETE, PIN, UNPIN */
     uint32_t timeout_ms;
-    uint64_t sent_version;      /* of the forward that is under way, and to which target */
+    uint64_t sent_version;      /* of the forward that is under way: chain version, attempt, */
+    uint32_t sent_attempt;      /* for which target, and whether it is careful */
     uint32_t sent_target;
+    bool sent_careful;
     uint64_t ttl_ms;
     uint8_t client[KV_CLIENT_ID_SIZE]; /* zeros: nobody's */
     uint32_t channel;
@@ -107,7 +108,7 @@ struct kv_chain_update {
     kv_status end_status;
     kv_request apply;           /* what is not SET: its items that are not refused */
     kv_item *apply_items;
-    uint32_t *apply_indices;
+    uint32_t *apply_indices;    /* SET: what speaks against each item here (kv_status) */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */
 };
 
@@ -134,7 +135,10 @@ void kv_chain_join(kv_chain_update *own);
 void kv_chain_enter(kv_chain_update *own);
 void kv_chain_decide(kv_chain_update *own, kv_status status);
 void kv_chain_applied(kv_chain_update *own);
-void kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer);
+/* False: the successor broke the protocol. NULL: it need not be asked. */
+bool kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer);
+/* A connection to the successor that forwards may have gone by is lost. */
+void kv_chain_severed(kv_chain *chain, kv_loop *here);
 /* Whether its forward is still wanted. */
 bool kv_chain_forwards(kv_chain_update *own);
 bool kv_chain_take_back(kv_chain_update *own, kv_status status);

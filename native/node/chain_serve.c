@@ -216,12 +216,10 @@ static bool refusals_take(kv_chain_update *own)
             kv_chain_withdraw(own, KV_BUSY); /* damaged on its way: it comes again */
             return false;
         }
-        if (own->update.source == KV_UPDATE_PEER && !own->refusable) {
-            kv_chain_fail(own->chain, ENOSPC, "it has no room for an update of its chain");
-            kv_chain_withdraw(own, KV_WRONG_TARGET);
-            return false;
-        }
-        statuses[i] = (uint8_t)refusal;
+        if (own->update.source == KV_UPDATE_PEER)
+            own->apply_indices[i] = refusal; /* its turn tells whether that matters */
+        else
+            statuses[i] = (uint8_t)refusal;
     }
     return true;
 }

@@ -85,7 +85,6 @@ static void decide_client(kv_chain_update *own)
     met_keys met = {{0}};
 
     for (uint32_t i = 0; i < update->count; i++) {
-        own->versions[i] = update->version + i;
         if (own->operation == KV_OP_SET)
             own->request->request.stats[i].expiry_ms = expiry_ms;
         if (update->statuses[i] == KV_OK && (own->if_absent || own->operation != KV_OP_SET))
@@ -95,18 +94,45 @@ static void decide_client(kv_chain_update *own)
                       kv_chain_space(own->chain) < KV_NODE_SPACE_MARGIN;
 }
 
+/* What could not be received again may be here already, from a forward before this one. False:
+ * it is not, and the predecessor counts on it. */
+static bool decide_peer(kv_chain_update *own)
+{
+    own->update.careful = own->refusable && own->retained;
+    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++) {
+        const kv_update_key *key = &own->update.keys[i];
+        kv_item_stat stat;
+        uint32_t size;
+
+        if (own->update.statuses[i] != KV_OK || own->apply_indices[i] == KV_OK)
+            continue;
+        if (kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat, &size) == 0 &&
+            own->versions[i] != 0 && stat.version == own->versions[i]) {
+            own->update.statuses[i] = KV_EXISTS; /* not applied again, and so not forwarded */
+        } else if (own->refusable) {
+            own->update.statuses[i] = (uint8_t)own->apply_indices[i];
+            own->apply_indices[i] = KV_OK;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void decide(kv_chain_update *own)
 {
     if (!kv_chain_has_lease(own->chain->node)) {
         kv_chain_decide(own, KV_WRONG_TARGET);
     } else if (own->batch) {
         kv_sync_look(own->batch); /* kv_chain_decide follows when its values are known */
-    } else {
-        if (own->update.source == KV_UPDATE_CLIENT)
-            decide_client(own);
-        else
-            own->update.careful = own->refusable && own->retained;
+    } else if (own->update.source == KV_UPDATE_CLIENT) {
+        decide_client(own);
         kv_chain_decide(own, KV_OK);
+    } else if (decide_peer(own)) {
+        kv_chain_decide(own, KV_OK);
+    } else {
+        kv_chain_fail(own->chain, ENOSPC, "it has no room for an update of its chain");
+        kv_chain_decide(own, KV_WRONG_TARGET);
     }
 }
 
@@ -236,7 +262,8 @@ static uint32_t forward_encode(kv_peer_message *message, kv_message_head *head, 
     kv_wire_forward wire = {.forward = own->batch ? KV_FORWARD_SYNC : KV_FORWARD_UPDATE,
                             .operation = own->operation,
                             .target = own->sent_target,
-                            .flags = own->update.careful ? KV_FORWARD_CAREFUL : 0,
+                            .flags = own->sent_careful ? KV_FORWARD_CAREFUL : 0,
+                            .attempt = own->sent_attempt,
                             .chain_version = own->sent_version,
                             .ttl_ms = own->ttl_ms,
                             .channel = own->channel,
@@ -281,8 +308,7 @@ static int forward_answered(kv_peer_message *message, const kv_message_head *hea
         return error;
     if (answer.status == KV_OK) {
         kv_peer_resume(peer_of(own));
-        kv_chain_acknowledge(own, &answer);
-        return 0;
+        return kv_chain_acknowledge(own, &answer) ? 0 : -EPROTO;
     }
     kv_peer_pause(peer_of(own));
     if (kv_chain_forwards(own))
@@ -351,14 +377,24 @@ static void statuses_tell(kv_chain_update *own, kv_status status)
     kv_node_request *request = own->request;
 
     for (uint32_t i = 0; i < own->update.count; i++) {
+        bool held = request->forward && own->operation == KV_OP_SET &&
+                    own->update.statuses[i] == KV_EXISTS && own->apply_indices[i] != KV_OK;
+
         request->request.items[i].status =
-            status == KV_OK ? own->update.statuses[i] : (int32_t)status;
+            status == KV_OK ? held ? KV_OK : own->update.statuses[i] : (int32_t)status;
         request->request.items[i].result_size = 0;
     }
-    if (!request->forward || status == KV_OK)
-        return;
-    /* Nothing is acknowledged: whoever forwarded it asks again, as long as it matters. */
-    request->status = status == KV_BUSY ? KV_BUSY : KV_WRONG_TARGET;
+    if (status == KV_WRONG_TARGET || status == KV_BUSY || (request->forward && status != KV_OK))
+        request->status = status == KV_BUSY ? KV_BUSY : KV_WRONG_TARGET;
+    /* What had no effect may come again as it is, also where it came from a predecessor. */
+    if (request->channel && (request->status != KV_OK || request->broken)) {
+        kv_node *node = own->chain->node;
+
+        pthread_mutex_lock(&node->channels_mutex);
+        kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
+        pthread_mutex_unlock(&node->channels_mutex);
+        request->channel = NULL;
+    }
 }
 
 static void values_release(kv_chain_update *own)
@@ -431,6 +467,10 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
 
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects)
 {
+    if (effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD) &&
+        own->update.source == KV_UPDATE_CLIENT)
+        for (uint32_t i = 0; i < own->update.count; i++)
+            own->versions[i] = own->update.version + i;
     if (effects & KV_EFFECT_DECIDE)
         decide(own);
     if (effects & KV_EFFECT_APPLY)

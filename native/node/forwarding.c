@@ -75,6 +75,7 @@ static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wir
     own->request = request;
     own->update.source = KV_UPDATE_PEER;
     own->update.chain_version = wire->chain_version;
+    own->update.attempt = wire->attempt;
     own->update.version = kv_endian_load_u64(wire->versions);
     own->ttl_ms = wire->ttl_ms;
     own->refusable = wire->flags & KV_FORWARD_CAREFUL;

@@ -121,6 +121,7 @@ static void messages_return(kv_peer *peer, kv_list *list)
 static void socket_closed(kv_socket *socket)
 {
     kv_peer *peer = KV_CONTAINER(socket, kv_peer, socket);
+    bool severed = peer->in_flight > 0;
 
     assert(peer->state == KV_PEER_CLOSING);
     peer->state = KV_PEER_DOWN;
@@ -132,6 +133,8 @@ static void socket_closed(kv_socket *socket)
     peer->in_flight = 0;
     messages_return(peer, &peer->sending);
     messages_return(peer, &peer->sent);
+    if (severed) /* what was sent may still arrive: what is sent from now on says so */
+        kv_chain_severed(peer->chain, peer->loop);
     back_off(peer);
     kv_peer_touch(peer);
 }
@@ -301,6 +304,8 @@ void kv_peer_work_all(kv_loop *loop)
     kv_list now;
     kv_list *link;
 
+    if (kv_list_empty(&loop->peers_touched))
+        return;
     kv_list_init(&now);
     kv_list_append(&loop->peers_touched, &now);
     while ((link = loop->peers_touched.next) != &now) {
