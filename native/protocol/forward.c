@@ -2,7 +2,7 @@
  *
  *   0     4         5       6       7      8        12        16       20       24        32     40
  *   ┌─────┬─────────┬───────┬───────┬──────┬────────┬─────────┬────────┬────────┬─────────┬──────┐
- *   │ CRC │ forward │ oper- │ flags │ re-  │ target │ channel │ keys   │reserved│ chain   │ ttl  │
+ *   │ CRC │ forward │ oper- │ flags │ re-  │ target │ channel │ keys   │attempt │ chain   │ ttl  │
  *   │ u32 │ u8      │ ation │ u8    │served│ u32    │ u32     │size u32│u32     │ version │ ms   │
  *   │     │         │ u8    │       │u8    │        │         │        │        │ u64     │ u64  │
  *   └─────┴─────────┴───────┴───────┴──────┴────────┴─────────┴────────┴────────┴─────────┴──────┘
@@ -16,7 +16,7 @@
  *   │ versions, │ expiries, │ value sizes, │ checksums, │ flags,  │ key sizes,│ statuses,│ keys, end│
  *   │ u64 × n   │ u64 × n   │ u32 × n      │ u32 × n    │ u32 × n │ u16 × n   │ u8 × n   │ to end   │
  *   └───────────┴───────────┴──────────────┴────────────┴─────────┴───────────┴──────────┴──────────┘
- *   flags of the head: 1 careful (UPDATE, SYNC); of an item: 1 pinned
+ *   flags of the head: 1 careful (UPDATE, SYNC); of an item: 1 pinned. The attempt: UPDATE, SYNC
  *
  * Columns of FORWARDED:
  *
@@ -48,7 +48,7 @@ enum {
     AT_TARGET = 8,
     AT_CHANNEL = 12,
     AT_KEYS_SIZE = 16,
-    AT_RESERVED_TOO = 20,
+    AT_ATTEMPT = 20,
     AT_CHAIN_VERSION = 24,
     AT_TTL = 32,
     AT_SEQUENCE = 40,
@@ -149,6 +149,8 @@ static void head_store(const kv_wire_forward *forward, uint32_t keys_size, uint8
     kv_endian_store_u32(columns + AT_TARGET, forward->target);
     kv_endian_store_u32(columns + AT_KEYS_SIZE, keys_size);
     kv_endian_store_u64(columns + AT_CHAIN_VERSION, forward->chain_version);
+    if (flags_known(forward->forward) != 0)
+        kv_endian_store_u32(columns + AT_ATTEMPT, forward->attempt);
     if (forward->forward == KV_FORWARD_UPDATE && forward->operation == KV_OP_SET)
         kv_endian_store_u64(columns + AT_TTL, forward->ttl_ms);
     if (!named)
@@ -241,6 +243,7 @@ static void head_load(const kv_message_head *head, const uint8_t *columns, kv_wi
         .target = kv_endian_load_u32(columns + AT_TARGET),
         .channel = kv_endian_load_u32(columns + AT_CHANNEL),
         .keys_size = kv_endian_load_u32(columns + AT_KEYS_SIZE),
+        .attempt = kv_endian_load_u32(columns + AT_ATTEMPT),
         .chain_version = kv_endian_load_u64(columns + AT_CHAIN_VERSION),
         .ttl_ms = kv_endian_load_u64(columns + AT_TTL),
         .sequence = kv_endian_load_u64(columns + AT_SEQUENCE),
@@ -258,7 +261,7 @@ static int head_check(const kv_message_head *head, const uint8_t *columns,
 
     if (head->flags != 0 || columns[AT_RESERVED] != 0 ||
         (forward->flags & ~flags_known(forward->forward)) != 0 ||
-        kv_endian_load_u32(columns + AT_RESERVED_TOO) != 0)
+        (forward->attempt != 0 && flags_known(forward->forward) == 0))
         return refuse(-EBADMSG, message, "reserved bits of a forward are set");
     if (forward->ttl_ms != 0 && !(update && forward->operation == KV_OP_SET))
         return refuse(-EBADMSG, message, "forward %u has the ttl of a set", forward->forward);

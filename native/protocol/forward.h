@@ -28,6 +28,7 @@ typedef struct kv_wire_forward {
     uint32_t operation;     /* UPDATE: SET, DELETE, PIN, UNPIN; SYNC: SET, DELETE; else 0 */
     uint32_t target;        /* successor */
     uint32_t flags;
+    uint32_t attempt;       /* UPDATE and SYNC: see replica.h */
     uint64_t chain_version;
     uint64_t ttl_ms;        /* UPDATE, SET: of the request, for the record; expiry is by item */
     uint8_t client[KV_CLIENT_ID_SIZE]; /* zeros: of no client (SYNC, evictions); channel and sequence are 0 then */

@@ -306,7 +306,7 @@ static void each_rule_has_its_reason(void)
         {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 6, 1, 2, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_COMPARE, 0, 6, 1, 1, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 7, 1, 1, -EBADMSG},
-        {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 20, 4, 1, -EBADMSG},
+        {"reserved bits of a", KV_FORWARD_COMPARE, 0, 20, 4, 1, -EBADMSG},
         {"the ttl of a set", KV_FORWARD_UPDATE, KV_OP_PIN, 32, 8, 1, -EBADMSG},
         {"the ttl of a set", KV_FORWARD_SYNC, KV_OP_SET, 32, 8, 1, -EBADMSG},
         {"names a client", KV_FORWARD_SYNC, KV_OP_SET, 48, 1, 1, -EBADMSG},
