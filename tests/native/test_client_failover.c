@@ -396,6 +396,29 @@ static void who_waits_for_a_dead_head_goes_to_the_next_one(void)
     chain_end();
 }
 
+static void a_flush_goes_to_who_came_and_not_to_who_left(void)
+{
+    kv_request request = {.operation = KV_OP_FLUSH, .timeout_ms = 20000};
+    kv_queue *queue;
+    int descriptor;
+    char text[64];
+
+    chain_begin(3); /* nobody listens at the head */
+    scripted_start(chain.nodes[1]);
+    scripted_start(chain.nodes[2]);
+    chain_route(7, 0, 2);
+    assert(kv_queue_open(&queue, &descriptor) == 0);
+    assert(kv_client_submit(chain.client, queue, &request) == 0);
+    chain_wait_trouble(text, sizeof(text));
+    chain_route(8, 1, 2);
+    chain_reap(queue, descriptor);
+    assert(request.status == KV_OK);
+    assert(atomic_load(&chain.nodes[2]->requests) > 0);
+    kv_queue_close(queue);
+    scripted_start(chain.nodes[0]);
+    chain_end();
+}
+
 int main(void)
 {
     an_update_is_repeated_to_the_new_head();
@@ -413,5 +436,6 @@ int main(void)
     a_chain_of_nobody_costs_the_deadline();
     a_silent_node_that_left_its_chain_is_not_waited_for();
     who_waits_for_a_dead_head_goes_to_the_next_one();
+    a_flush_goes_to_who_came_and_not_to_who_left();
     return 0;
 }
