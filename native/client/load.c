@@ -126,14 +126,18 @@ static uint32_t candidates_of(const kv_load *loads, const kv_member *members, ui
 static uint32_t first_again(const kv_load *loads, const kv_member *members, uint32_t count,
                             uint32_t excluded)
 {
-    uint32_t best = count;
+    uint64_t best_ns = UINT64_MAX;
+    uint32_t best = 0;
 
-    for (uint32_t i = 0; i < count; i++)
-        if (members[i].endpoint != excluded &&
-            (best == count ||
-             get(&loads[members[i].endpoint].avoid_ns) < get(&loads[members[best].endpoint].avoid_ns)))
-            best = i;
-    return best < count ? best : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t avoid_ns = get(&loads[members[i].endpoint].avoid_ns);
+
+        if (members[i].endpoint == excluded || avoid_ns >= best_ns)
+            continue;
+        best = i;
+        best_ns = avoid_ns;
+    }
+    return best;
 }
 
 uint32_t kv_load_choose(const kv_load *loads, const kv_member *members, uint32_t count,
