@@ -68,6 +68,8 @@ QUEUE_MAX = 4096
 """Requests that wait for a proposal; more are refused."""
 PROBE_AGAIN_MS = 50
 """Between two probes of one node, when others go on to suspect it."""
+PAUSE_MS = 500
+"""Between two ticks: longer, and mgmtd itself was not running, so that silence proves nothing."""
 REPAIR_MS = 1000
 """Between two looks at what has been out of order for long."""
 
@@ -81,7 +83,7 @@ class Core:
         self.epoch = epoch
         self.basis = basis
         self.members = Members(settings.terms, basis.routing.nodes, now_ns)
-        self._begun_ns = now_ns
+        self._begun_ns = self._ticked_ns = now_ns
         for member in self.members:
             member.fence = basis.routing.version if member.dead else 0
         self._requests: deque[Register | Leave | Ask] = deque()
@@ -231,6 +233,10 @@ class Core:
                 self._probe(member, now_ns)
 
     def _on_tick(self, now_ns: int) -> None:
+        if now_ns - self._ticked_ns >= PAUSE_MS * NS_A_MS:
+            self._effects.append(Note("was not running", warning=True))
+            self.members.extend(self._ticked_ns, self.settings.terms.mgmtd_end_ns(now_ns))
+        self._ticked_ns = now_ns
         self._judge_due = True
         if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
             self._repair_due = True

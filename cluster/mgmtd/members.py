@@ -116,6 +116,12 @@ class Members:
             member.session = NO_SESSION
         return members
 
+    def extend(self, then_ns: int, end_ns: int) -> None:
+        """Let the leases that ran then last until `end_ns` at least."""
+        for member in self._members.values():
+            if member.alive(then_ns):
+                member.lease_end_ns = max(member.lease_end_ns, end_ns)
+
     def _unbind(self, member: Member) -> None:
         bound = self._by_session.get(member.session)
         if bound is not None:
