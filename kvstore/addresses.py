@@ -9,6 +9,8 @@ from kvstore.errors import InvalidOptionError
 
 PORT_DEFAULT = 7400
 """Where a node listens unless it is told otherwise."""
+MGMTD_PORT_DEFAULT = 7300
+"""Where mgmtd listens unless it is told otherwise."""
 PORT_MAX = 65535
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 NAME_SIZE_MAX = 253

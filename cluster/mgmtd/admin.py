@@ -9,7 +9,7 @@
     remove_node      node (it is down, and in no chain)          node, targets
     replace_target   target, by=ID (unless given: the best)      replacements
     remove_target    target, drop=False (True: no replacement)   replacements, forgotten
-    restart_chain    chain, target, lose=False                   chain (what only others held is lost)
+    restart_chain    chain, target, lose=False                   chain (what others held is lost)
     rebalance        apply=False                                 replacements, formed, slot_moves
     slot_plan        slot_table=1                                slot_moves: [{slot, from, to}]
     ns_list          -                                           namespaces: [policy]
@@ -51,7 +51,7 @@ from kvstore.cluster.states import NodeState
 from kvstore.errors import ChainChangeError, InvalidOptionError, PlacementError
 
 MOVES_MAX = 64
-"""Replacements that one operation records; the rest follows as these are done, or when asked again."""
+"""Replacements that one operation records; the rest follows when these are done."""
 
 Operation = Callable[[Situation, Parameters], dict[str, object]]
 

@@ -16,8 +16,9 @@ from kvstore.cluster.mgmtd.events import SessionNumber
 from kvstore.cluster.mgmtd.messages import TargetReport
 from kvstore.cluster.routing import Node
 from kvstore.cluster.states import LocalState, NodeState
-from kvstore.cluster.transitions import NO_REPORT, Report
+from kvstore.cluster.transitions import Report
 
+RUN_OUT = Report(LocalState.UNKNOWN, ChainVersion(0), 0)
 NO_SESSION: SessionNumber = 0
 
 
@@ -58,7 +59,7 @@ class Member:
     def report(self, target: TargetId, now_ns: int) -> Report:
         """Return what counts for one of its targets."""
         if not self.alive(now_ns):
-            return NO_REPORT
+            return RUN_OUT
         said = self.reports.get(target)
         if said is not None:
             return Report(said.local, said.chain_version, self.lease_end_ns)
@@ -115,6 +116,12 @@ class Members:
         for member in members:
             member.session = NO_SESSION
         return members
+
+    def extend(self, then_ns: int, end_ns: int) -> None:
+        """Let the leases that ran then last until `end_ns` at least."""
+        for member in self._members.values():
+            if member.alive(then_ns):
+                member.lease_end_ns = max(member.lease_end_ns, end_ns)
 
     def _unbind(self, member: Member) -> None:
         bound = self._by_session.get(member.session)

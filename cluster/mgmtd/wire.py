@@ -49,6 +49,7 @@ ROUTING = "routing"
 SUBSCRIBE = "subscribe"
 ADMIN = "admin"
 WHO = "who"
+WHY_SIZE_MAX = 512
 
 PUSH_WHOLE = 0
 PUSH_DELTA = 1

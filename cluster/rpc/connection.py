@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from itertools import count
+from typing import cast
 
 from kvstore.addresses import Address
 from kvstore.cluster.fields import Fields
@@ -17,6 +18,7 @@ from kvstore.cluster.rpc.frame import (
 )
 from kvstore.cluster.rpc.hello import NONCE_SIZE, ClientHello
 from kvstore.cluster.rpc.message import (
+    PING,
     REQUEST_ID_MAX,
     REQUESTS_IN_FLIGHT_MAX,
     TIMEOUT_MS_MAX,
@@ -118,6 +120,17 @@ class Connection(asyncio.Protocol):
         finally:
             del self._calls[id]
 
+    async def hold(self, every_s: float) -> None:
+        """Return when the connection has ended: by the other end, or as that does not answer."""
+        try:
+            while not self.closed:
+                await self.call(PING, None, every_s)
+                await asyncio.wait((self._closed,), timeout=every_s)
+        except (KVTimeoutError, ConnectionLostError):
+            pass
+        finally:
+            self.abort()
+
     def abort(self) -> None:
         """End it now."""
         if self._transport is not None:
@@ -127,8 +140,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # That of uvloop is one by what it does, not by its class.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.write(MAGIC + self._hello.begin())
 
     def data_received(self, data: bytes) -> None:
