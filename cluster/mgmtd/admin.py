@@ -2,14 +2,14 @@
 
     operation        parameters                                  answer
     ---------------  ------------------------------------------  -----------------------------------
-    status           -                                           see below
+    status           -                                           see `status`
     create_chains    replicas=3 spares=0 slots=1024 seed=1       chains, spares, slot_table
-                     capacities by the targets registered
-    drain_node       node                                        replacements: [{chain, leaves, joins}]
-    resume_node      node                                        replacements that were given up
-    remove_node      node                                        -  (it is down and has no chain)
-    replace_target   target, by=ID (best spare unless given)     chain, leaves, joins
-    remove_target    target, drop=False (drop: no replacement)   chain; or the spare is forgotten
+    drain_node       node                                        replacements
+    resume_node      node                                        given_up: [target]
+    remove_node      node (it is down, and in no chain)          node, targets
+    replace_target   target, by=ID (unless given: the best)      replacements
+    remove_target    target, drop=False (True: no replacement)   replacements, forgotten
+    restart_chain    chain, target, lose=False                   chain (what others held is lost)
     rebalance        apply=False                                 replacements, formed, slot_moves
     slot_plan        slot_table=1                                slot_moves: [{slot, from, to}]
     ns_list          -                                           namespaces: [policy]
@@ -17,19 +17,332 @@
     ns_set           name + any of a policy's fields             namespace: policy
 
 A policy's fields: name, replicas, durability ("memory", "disk", "sync"), eviction ("none",
-"cache"), ttl_ms, size_max, objects_max. Operations are done when they are stored; what takes time
-(replacements) goes on afterwards, and shows in `status`.
+"cache"), ttl_ms, size_max, objects_max. Replacements are lists of {chain, leaves, joins}.
 
-    status: {
-      cluster: uuid text, epoch, primary: "host:port", routing_version,
-      terms: {heartbeat_ms, lease_ms, drift_ms_max}, replicas (0: no chains yet), expected_targets,
-      nodes: [{id, kind, state, addresses, rack, incarnation, connected, lease_ms (what is left; 0:
-          none), silent_ms, suspicions, targets: [id]}],
-      targets: [{id, node, disk, capacity_bytes, used_bytes, free_bytes, objects, chain (None: spare),
-          state ("serving", "lastsrv", "syncing", "waiting", "offline", "spare"), local, error,
-          chain_version, resync_done, resync_total, retiring, joins (who replaces it, or None)}],
-      chains: [{id, version, wanted, slots, targets: [{target, node, state}]}],
-      slot_tables: [{id, slots}], namespaces: [policy],
-      problems: [text]                         what an operator should look at; empty: all is well
-    }
+Operations are answered when they are stored. What takes time (replacements) goes on afterwards, and
+shows in the status. Nothing here gives up the last copy of anything, but for restart_chain, which
+has to be told so. A slot plan says which slots are to move; it moves none.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kvstore.cluster.chains import remove_target as without_target
+from kvstore.cluster.ids import ID_MAX, ChainId, NodeId, SlotTableId, TargetId
+from kvstore.cluster.mgmtd.first_chains import (
+    even,
+    make_chains,
+    next_chain_id,
+    put_row,
+    targets_of,
+    weight_of,
+)
+from kvstore.cluster.mgmtd.ledger import NO_TARGET
+from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, set_namespace
+from kvstore.cluster.mgmtd.parameters import Parameters
+from kvstore.cluster.mgmtd.restart import restart_chain
+from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.spares import Spares, row_of
+from kvstore.cluster.mgmtd.status import status
+from kvstore.cluster.placement.changes import Move, Plan, drain, grow
+from kvstore.cluster.placement.layout import Row
+from kvstore.cluster.placement.slots import reweighted
+from kvstore.cluster.routing import CHAIN_TARGETS_MAX, SLOTS_MAX, Chain, Node, is_power_of_two
+from kvstore.cluster.states import NodeState
+from kvstore.errors import ChainChangeError, InvalidOptionError, PlacementError
+
+MOVES_MAX = 64
+"""Replacements that one operation records; the rest follows when these are done."""
+
+Operation = Callable[[Situation, Parameters], dict[str, object]]
+
+
+def operate(
+    situation: Situation, operation: str, parameters: Mapping[str, object]
+) -> dict[str, object]:
+    """Do an operation on the situation's draft, and return its answer."""
+    found = OPERATIONS.get(operation)
+    if found is None:
+        raise InvalidOptionError(
+            f"{operation!r} is no operation; there is {', '.join(sorted(OPERATIONS))}"
+        )
+    taken = Parameters(operation, parameters)
+    answer = found(situation, taken)
+    taken.check_all_used()
+    return answer
+
+
+def create_chains(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Make chains of the targets that are in none."""
+    settings = situation.settings
+    replicas = parameters.count("replicas", settings.replicas, 1, CHAIN_TARGETS_MAX)
+    spares = parameters.count("spares", settings.spares, 0, ID_MAX)
+    slots = parameters.count("slots", settings.slots, 1, SLOTS_MAX)
+    seed = parameters.count("seed", settings.seed, 0, ID_MAX)
+    if not is_power_of_two(slots):
+        raise InvalidOptionError(f"slots: a power of two, not {slots}")
+    return make_chains(
+        situation.draft,
+        situation.is_open,
+        replicas=replicas,
+        spares=spares,
+        slots=slots,
+        seed=seed,
+    )
+
+
+def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Have each target of a node replaced by a spare of another."""
+    draft = situation.draft
+    node = _node(situation, parameters)
+    rows = _rows(situation)
+    plan = drain(rows, Spares(draft, situation.is_open).free, node.id, situation.settings.seed)
+    if plan.dissolved:
+        raise PlacementError(
+            f"node {node.id} cannot leave: {len(plan.dissolved)} of its targets find no spare that"
+            " fits on another node; add targets to other nodes first"
+        )
+    draft.nodes[node.id] = _with_state(node, NodeState.DRAINING)
+    return {"replacements": _record(situation, plan.moves)}
+
+
+def resume_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Let a node that is drained, or disabled, take part again."""
+    draft = situation.draft
+    node = _node(situation, parameters)
+    if node.state not in (NodeState.DRAINING, NodeState.DISABLED):
+        raise InvalidOptionError(f"node {node.id} is {node.state.name.lower()}, not draining")
+    member = situation.members.get(node.id)
+    alive = member is not None and member.alive(situation.now_ns)
+    draft.nodes[node.id] = _with_state(node, NodeState.ACTIVE if alive else NodeState.FAILED)
+    given_up = [
+        target
+        for target, joins in draft.leaving.items()
+        if draft.targets[target].node == node.id and draft.chain_of(joins) is None
+    ]
+    for target in given_up:
+        draft.leaving.remove(target)
+    return {"given_up": sorted(given_up)}
+
+
+def remove_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Forget a node that is down and holds nothing that counts."""
+    draft = situation.draft
+    node = _node(situation, parameters)
+    member = situation.members.get(node.id)
+    if member is not None and member.alive(situation.now_ns):
+        raise ChainChangeError(f"node {node.id} is alive: stop it first")
+    targets = [target.id for target in draft.targets.values() if target.node == node.id]
+    if used := [target for target in targets if draft.chain_of(target) is not None]:
+        raise ChainChangeError(
+            f"node {node.id} has targets in chains ({_some(used)}): kvstore admin drain-node"
+            f" {node.id}, and wait until it is done"
+        )
+    for target in targets:
+        _forget(situation, target)
+    draft.nodes.remove(node.id)
+    return {"node": node.id, "targets": sorted(targets)}
+
+
+def replace_target(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Have another target take the place of one."""
+    draft = situation.draft
+    target = _target(situation, parameters, "target")
+    chain = draft.chain_of(target)
+    if chain is None:
+        raise ChainChangeError(f"target {target} is in no chain: there is nothing to replace")
+    by = parameters.count("by", 0, 0, ID_MAX)
+    spares = Spares(draft, situation.is_open)
+    joins = _chosen(situation, spares, chain, target, TargetId(by)) if by else None
+    joins = joins or spares.best(chain, target)
+    if joins is None:
+        raise PlacementError(
+            f"no spare can take the place of target {target} in chain {chain.id}: add a target on"
+            " a node that has none of this chain"
+        )
+    draft.leaving[target] = joins
+    return {"replacements": [_replacement(chain.id, target, joins)]}
+
+
+def remove_target(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Take a target out of its chain; a spare is forgotten."""
+    draft = situation.draft
+    drop = parameters.flag("drop")
+    target = _target(situation, parameters, "target")
+    chain = draft.chain_of(target)
+    if chain is None:
+        _forget(situation, target)
+        return {"replacements": [], "forgotten": [target]}
+    if drop:
+        without_target(chain, target)  # refuses to give up the last copy
+        draft.leaving[target] = NO_TARGET
+        return {"replacements": [_replacement(chain.id, target, NO_TARGET)], "forgotten": []}
+    joins = Spares(draft, situation.is_open).best(chain, target)
+    if joins is None:
+        raise ChainChangeError(
+            f"no spare can take the place of target {target}, and chain {chain.id} would have"
+            f" {len(chain.targets) - 1} targets: add one first, or say drop to go without"
+        )
+    draft.leaving[target] = joins
+    return {"replacements": [_replacement(chain.id, target, joins)], "forgotten": []}
+
+
+def rebalance(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Plan, and with `apply` begin, what brings targets in no chain into new chains."""
+    draft = situation.draft
+    apply = parameters.flag("apply")
+    replicas = max((count for _, count in draft.replicas.items()), default=0)
+    if not replicas:
+        raise PlacementError("there are no chains yet: kvstore admin create-chains")
+    free = Spares(draft, situation.is_open).free
+    settings = situation.settings
+    plan = grow(_rows(situation), free, replicas, settings.spares, settings.seed)
+    answer: dict[str, object] = {
+        "replacements": [_replacement(*_ids(move)) for move in plan.moves[:MOVES_MAX]],
+        "formed": targets_of(plan.formed),
+        "slot_moves": [],
+    }
+    if apply:
+        answer["replacements"] = _record(situation, plan.moves)
+        answer["formed"] = targets_of(_form(situation, plan))
+    answer["slot_moves"] = [
+        move for table in draft.slot_tables.values() for move in _slot_moves(situation, table.id)
+    ]
+    return answer
+
+
+def slot_plan(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Say which slots are to move so that each chain has its share."""
+    table = SlotTableId(parameters.count("slot_table", 1, 1, ID_MAX))
+    if table not in situation.draft.slot_tables:
+        raise InvalidOptionError(f"slot_table: there is no slot table {table}")
+    return {"slot_moves": _slot_moves(situation, table)}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "status": status,
+    "create_chains": create_chains,
+    "drain_node": drain_node,
+    "resume_node": resume_node,
+    "remove_node": remove_node,
+    "replace_target": replace_target,
+    "remove_target": remove_target,
+    "restart_chain": restart_chain,
+    "rebalance": rebalance,
+    "slot_plan": slot_plan,
+    "ns_list": list_namespaces,
+    "ns_create": create_namespace,
+    "ns_set": set_namespace,
+}
+READING = frozenset(("status", "slot_plan", "ns_list"))
+"""What changes nothing, and is answered at once."""
+
+
+def _node(situation: Situation, parameters: Parameters) -> Node:
+    id = NodeId(parameters.count("node", None, 1, ID_MAX))
+    node = situation.draft.nodes.get(id)
+    if node is None:
+        raise InvalidOptionError(f"node {id} is not known: kvstore status lists the nodes")
+    return node
+
+
+def _with_state(node: Node, state: NodeState) -> Node:
+    return Node(node.id, node.kind, state, node.addresses, node.rack, node.incarnation)
+
+
+def _target(situation: Situation, parameters: Parameters, name: str) -> TargetId:
+    id = TargetId(parameters.count(name, None, 1, ID_MAX))
+    if id not in situation.draft.targets:
+        raise InvalidOptionError(f"target {id} is not known: kvstore status lists the targets")
+    return id
+
+
+def _chosen(
+    situation: Situation, spares: Spares, chain: Chain, leaves: TargetId, by: TargetId
+) -> TargetId:
+    """Return the target that an operator chose, where it can join the chain."""
+    draft = situation.draft
+    if by not in {place.target for place in spares.free}:
+        raise ChainChangeError(
+            f"target {by} cannot join: it is not known, not open, or in a chain already"
+        )
+    node = draft.targets[by].node
+    for place in chain.targets:
+        if place.target != leaves and draft.targets[place.target].node == node:
+            raise ChainChangeError(
+                f"chain {chain.id} would have targets {place.target} and {by} on node {node}, and"
+                " lose both at once: take a target of another node"
+            )
+    return by
+
+
+def _forget(situation: Situation, target: TargetId) -> None:
+    draft = situation.draft
+    if joining := [leaves for leaves, joins in draft.leaving.items() if joins == target]:
+        raise ChainChangeError(
+            f"target {target} is to take the place of target {joining[0]}: name another one for"
+            f" that first (replace-target {joining[0]})"
+        )
+    draft.targets.remove(target)
+    if target in draft.identities:
+        draft.identities.remove(target)
+
+
+def _rows(situation: Situation) -> dict[ChainId, Row]:
+    """Return the chains' places, without the chains of which a target leaves already."""
+    draft = situation.draft
+    busy = {chain.id for id, _ in draft.leaving.items() if (chain := draft.chain_of(id))}
+    return {
+        chain.id: row_of(draft, chain) for chain in draft.chains.values() if chain.id not in busy
+    }
+
+
+def _record(situation: Situation, moves: Sequence[Move]) -> list[dict[str, object]]:
+    recorded = moves[:MOVES_MAX]
+    for move in recorded:
+        situation.draft.leaving[move.leaves.target] = move.joins.target
+    return [_replacement(*_ids(move)) for move in recorded]
+
+
+def _ids(move: Move) -> tuple[ChainId, TargetId, TargetId]:
+    return move.chain, move.leaves.target, move.joins.target
+
+
+def _replacement(chain: ChainId, leaves: TargetId, joins: TargetId) -> dict[str, object]:
+    return {"chain": chain, "leaves": leaves, "joins": joins or None}
+
+
+def _form(situation: Situation, plan: Plan) -> list[Row]:
+    """Make the chains of a plan whose places are all free; the others wait for replacements."""
+    draft = situation.draft
+    taken = {joins for _, joins in draft.leaving.items()}
+    formed: list[Row] = []
+    for row in plan.formed:
+        free = all(draft.chain_of(on.target) is None and on.target not in taken for on in row)
+        fresh = [on for on in row if not draft.identities[on.target].used]
+        if free and fresh:
+            put_row(draft, row, next_chain_id(draft))
+            formed.append(row)
+    return formed
+
+
+def _slot_moves(situation: Situation, id: SlotTableId) -> list[dict[str, object]]:
+    draft = situation.draft
+    table, replicas = draft.slot_tables[id], draft.replicas.get(id)
+    others = {
+        chain for other in draft.slot_tables.values() if other.id != id for chain in other.chains
+    }
+    weights = {
+        chain.id: weight_of(draft, chain)
+        for chain in draft.chains.values()
+        if chain.id not in others and len(chain.targets) >= (replicas or 1)
+    }
+    for chain in table.chains:
+        weights.setdefault(chain, weight_of(draft, draft.chains[chain]))
+    moves = reweighted(table.chains, even(weights))
+    return [
+        {"slot": slot, "from": table.chains[slot], "to": chain} for slot, chain in moves.items()
+    ]
+
+
+def _some(targets: Sequence[TargetId]) -> str:
+    return ", ".join(map(str, targets[:5])) + (", ..." if len(targets) > 5 else "")

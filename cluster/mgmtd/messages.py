@@ -12,6 +12,8 @@ from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.routing import NIL_UUID, VERSION_OF_NOTHING, RoutingInfo
 from kvstore.cluster.states import LocalState, NodeKind
 
+NO_CHAIN_VERSION = ChainVersion(0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRegistration:
@@ -67,7 +69,7 @@ class TargetReport:
 
     target: TargetId
     local: LocalState
-    chain_version: ChainVersion = ChainVersion(0)
+    chain_version: ChainVersion = NO_CHAIN_VERSION
     """The version of its chain that the target was configured with; 0: none."""
     error: str = ""
     """Why it is OFFLINE, or slow; for people."""

@@ -17,6 +17,7 @@ from kvstore.cluster.rpc.frame import (
 )
 from kvstore.cluster.rpc.hello import NONCE_SIZE, ClientHello
 from kvstore.cluster.rpc.message import (
+    PING,
     REQUEST_ID_MAX,
     REQUESTS_IN_FLIGHT_MAX,
     TIMEOUT_MS_MAX,
@@ -117,6 +118,17 @@ class Connection(asyncio.Protocol):
             ) from None
         finally:
             del self._calls[id]
+
+    async def hold(self, every_s: float) -> None:
+        """Return when the connection has ended: by the other end, or as that does not answer."""
+        try:
+            while not self.closed:
+                await self.call(PING, None, every_s)
+                await asyncio.wait((self._closed,), timeout=every_s)
+        except (KVTimeoutError, ConnectionLostError):
+            pass
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """End it now."""

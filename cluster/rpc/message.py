@@ -1,8 +1,8 @@
 """The messages after the hello, as lists.
 
-    REQUEST  id, method, milliseconds until the answer is of no use, parameters
-    REPLY    id, result                     FAILURE  id, code, message, detail
-    PUSH     subscription, what is new
+REQUEST  id, method, milliseconds until the answer is of no use, parameters
+REPLY    id, result                     FAILURE  id, code, message, detail
+PUSH     subscription, what is new
 """
 
 from enum import IntEnum, unique

@@ -1,0 +1,596 @@
+"""mgmtd's decisions: what happens goes in, what is to be done comes out. Pure.
+
+    event ──► facts ──► draft ──► Save ──► stored ──► Saved ──► Publish, answers ──► the next draft
+              (members) (routing info, ledger)
+
+Facts (who was heard, what was said) change at once. What is stored changes by one proposal at a
+time, which holds everything that was due when it was made; what happens meanwhile is in the next.
+A request that changes something is answered when that is stored and published.
+
+What always holds:
+1. Nothing is published, and no request answered, before it is stored.
+2. A target is taken for dead only when its node's lease has run out, its process is known to be
+   gone, or the node has said that it does not serve.
+3. A node that was found dead gets a lease only when it names routing info that says so.
+4. Of two starts of one node the later one joins when the earlier one is dead, never before.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
+from kvstore.cluster.leases import NS_A_MS
+from kvstore.cluster.mgmtd.admin import READING, operate
+from kvstore.cluster.mgmtd.draft import Basis, Draft, Proposal
+from kvstore.cluster.mgmtd.events import (
+    Answer,
+    Ask,
+    Beat,
+    Disconnected,
+    Effect,
+    Event,
+    Leave,
+    Note,
+    Probe,
+    Probed,
+    ProbeOutcome,
+    Publish,
+    Refuse,
+    Register,
+    Registered,
+    Save,
+    Saved,
+    Suspect,
+    Tick,
+)
+from kvstore.cluster.mgmtd.first_chains import form_first_chains
+from kvstore.cluster.mgmtd.ledger import blocked
+from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members
+from kvstore.cluster.mgmtd.messages import HeartbeatAnswer, TargetReport
+from kvstore.cluster.mgmtd.registration import check_loopback, register_node, settle_identity
+from kvstore.cluster.mgmtd.repair import Repair, retiring
+from kvstore.cluster.mgmtd.settings import Settings
+from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.wire import decode_states
+from kvstore.cluster.routing import Chain
+from kvstore.cluster.states import LocalState, NodeState, PublicState
+from kvstore.cluster.transitions import NO_REPORT, Change, Report, next_chain
+from kvstore.errors import (
+    BusyError,
+    KVStoreError,
+    KVTimeoutError,
+    NotRegisteredError,
+    RegistrationError,
+)
+
+QUEUE_MAX = 4096
+"""Requests that wait for a proposal; more are refused."""
+PROBE_AGAIN_MS = 50
+"""Between two probes of one node, when others go on to suspect it."""
+PAUSE_MS = 500
+"""Between two ticks: longer, and mgmtd itself was not running, so that silence proves nothing."""
+REPAIR_MS = 1000
+"""Between two looks at what has been out of order for long."""
+
+
+class Core:
+    """The state of a primary."""
+
+    def __init__(self, settings: Settings, epoch: Epoch, basis: Basis, now_ns: int) -> None:
+        """Begin a primary's time with what was stored."""
+        self.settings = settings
+        self.epoch = epoch
+        self.basis = basis
+        self.members = Members(settings.terms, basis.routing.nodes, now_ns)
+        self._begun_ns = self._ticked_ns = now_ns
+        for member in self.members:
+            member.fence = basis.routing.version if member.dead else 0
+        self._requests: deque[Register | Leave | Ask] = deque()
+        self._challengers: dict[NodeId, tuple[Register, int]] = {}
+        """Later starts of nodes whose earlier one may live yet, and since when they wait."""
+        self._saving: Proposal | None = None
+        self._answers: list[Effect] = []
+        self._dirty: set[ChainId] = set(basis.routing.chains)
+        self._blocked: set[TargetId] = set(blocked(basis.ledger))
+        self._unsettled: set[ChainId] = set()
+        self._offline_since: dict[TargetId, int] = {}
+        self._retiring: dict[NodeId, tuple[TargetId, ...]] = {}
+        self._judge_due = True
+        self._repair_due = True
+        self._repaired_ns = now_ns
+        self._effects: list[Effect] = []
+        self._follow_chains(basis.routing.chains.values(), now_ns)
+        self._find_retiring()
+
+    def step(self, event: Event, now_ns: int) -> list[Effect]:
+        """Take an event, and return what is to be done, in this order."""
+        self._effects = []
+        match event:
+            case Beat():
+                self._on_beat(event, now_ns)
+            case Register():
+                self._on_register(event, now_ns)
+            case Leave() | Ask():
+                self._on_request(event, now_ns)
+            case Suspect():
+                self._on_suspect(event, now_ns)
+            case Probed():
+                self._on_probed(event, now_ns)
+            case Disconnected():
+                self._on_disconnected(event, now_ns)
+            case Saved():
+                self._on_saved(now_ns)
+            case Tick():
+                self._on_tick(now_ns)
+        self._advance(now_ns)
+        return self._effects
+
+    # Facts.
+
+    def _on_beat(self, event: Beat, now_ns: int) -> None:
+        member = self.members.get(event.node)
+        if member is None or member.incarnation != event.incarnation:
+            error = NotRegisteredError(f"node {event.node}: this start of it is not registered")
+            self._effects.append(Refuse(event.ticket, error))
+            return
+        try:
+            self._take_reports(member, event)
+        except KVStoreError as error:
+            self._effects.append(Refuse(event.ticket, error))
+            return
+        self.members.bind(member, event.session)
+        member.heard, member.heard_ns = True, now_ns
+        member.measures = event.measures
+        self._refuse_challenger(member, now_ns)
+        lease_ms = 0
+        if self._may_serve(member, event.routing_version):
+            lease_ms = self.settings.terms.lease_ms
+            member.lease_end_ns = self.settings.terms.mgmtd_end_ns(now_ns)
+            if member.dead:
+                self._revive(member)
+        retire = self._retiring.get(member.id, ())
+        version = self.basis.routing.version
+        answer = HeartbeatAnswer(self.epoch, version, lease_ms, retire)
+        self._effects.append(Answer(event.ticket, answer))
+
+    def _take_reports(self, member: Member, event: Beat) -> None:
+        """Note what a node says of its targets, and which chains that may change."""
+        if event.states == member.states and member.heard:
+            return
+        reports = decode_states(event.states)
+        for target in member.reports.keys() | reports.keys():
+            before, after = member.reports.get(target), reports.get(target)
+            if before != after and self._matters(target, before, after):
+                self._touch(target)
+        member.reports, member.states = reports, event.states
+
+    def _matters(
+        self, target: TargetId, before: TargetReport | None, after: TargetReport | None
+    ) -> bool:
+        """Say whether a chain may change by a report; a target that serves on changes none."""
+        open_before = before is not None and before.local is not LocalState.OFFLINE
+        open_after = after is not None and after.local is not LocalState.OFFLINE
+        if open_before != open_after or before is None or after is None:
+            return True
+        id = self.basis.chain_of.get(target)
+        serving = PublicState.SERVING
+        return id is not None and target not in self.basis.routing.chains[id].in_state(serving)
+
+    def _may_serve(self, member: Member, routing_version: int) -> bool:
+        node = self.basis.routing.nodes.get(member.id)
+        if node is None or node.state is NodeState.DISABLED:
+            return False
+        return routing_version >= member.fence and self.basis.routing.version >= member.fence
+
+    def _revive(self, member: Member) -> None:
+        member.dead = False
+        self._judge_due = True
+        for target in member.reports:
+            self._touch(target)
+
+    def _on_suspect(self, event: Suspect, now_ns: int) -> None:
+        member = self.members.get(event.node)
+        if member is None or member.dead:
+            return
+        member.suspicions += 1
+        self._effects.append(
+            Note("suspected", {"node": event.node, "target": event.target, "why": event.why[:200]})
+        )
+        if now_ns - member.probed_ns >= PROBE_AGAIN_MS * NS_A_MS:
+            self._probe(member, now_ns)
+
+    def _probe(self, member: Member, now_ns: int) -> None:
+        node = self.basis.routing.nodes.get(member.id)
+        if node is None or member.probing:
+            return
+        member.probing, member.probed_ns = True, now_ns
+        self._effects.append(Probe(member.id, member.incarnation, node.addresses))
+
+    def _on_probed(self, event: Probed, now_ns: int) -> None:
+        member = self.members.get(event.node)
+        if member is None or member.incarnation != event.incarnation:
+            return
+        member.probing = False
+        if event.outcome is not ProbeOutcome.REFUSED or not member.alive(now_ns):
+            return
+        if member.session != NO_SESSION:
+            # It does not listen, yet its process holds a connection: when that ends, it is asked
+            # again. Until then only its lease tells.
+            self._effects.append(
+                Note("refuses connections, but is connected", {"node": member.id}, warning=True)
+            )
+            return
+        self._gone(member, "its process is gone")
+
+    def _gone(self, member: Member, why: str) -> None:
+        member.gone(why)
+        self._judge_due = True
+
+    def _on_disconnected(self, event: Disconnected, now_ns: int) -> None:
+        for member in self.members.disconnected(event.session):
+            if member.alive(now_ns):
+                self._probe(member, now_ns)
+
+    def _on_tick(self, now_ns: int) -> None:
+        if now_ns - self._ticked_ns >= PAUSE_MS * NS_A_MS:
+            self._effects.append(Note("was not running", warning=True))
+            self.members.extend(self._ticked_ns, self.settings.terms.mgmtd_end_ns(now_ns))
+        self._ticked_ns = now_ns
+        self._judge_due = True
+        if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
+            self._repair_due = True
+        settled_ns = self._begun_ns + 2 * self.settings.terms.heartbeat_ms * NS_A_MS
+        if now_ns >= settled_ns:
+            for member in self.members:
+                # Whoever died with the primary before has nobody who noticed.
+                if not member.heard and member.alive(now_ns) and not member.probed_ns:
+                    self._probe(member, now_ns)
+
+    # Requests.
+
+    def _on_register(self, event: Register, now_ns: int) -> None:
+        id, incarnation = event.registration.id, event.registration.incarnation
+        node, member = self.basis.routing.nodes.get(id), self.members.get(id)
+        if node is not None and incarnation < node.incarnation:
+            behind_s = (node.incarnation - incarnation) / 1e9
+            self._refuse(
+                event,
+                f"node {id} registers a start {behind_s:.0f} s before the one that is known: set"
+                " its clock right, and start it again",
+            )
+            return
+        if member is None or member.incarnation == incarnation or not member.alive(now_ns):
+            self._on_request(event, now_ns)
+            return
+        if id in self._challengers:
+            other, _ = self._challengers.pop(id)
+            if other.registration.incarnation != incarnation:
+                self._refuse(other, f"two more starts of node {id} register: stop one of them")
+            else:
+                self._late(other.ticket)
+        self._challengers[id] = (event, now_ns)
+        listens = set(event.registration.addresses)
+        if member.session == NO_SESSION:
+            if node is not None and set(node.addresses) <= listens:
+                self._gone(member, "a later start of it listens at its addresses")
+            else:
+                self._probe(member, now_ns)
+
+    def _refuse_challenger(self, member: Member, now_ns: int) -> None:
+        """Tell a later start of a node that the earlier one lives.
+
+        A heartbeat that was on its way when the later one registered proves nothing.
+        """
+        event, since_ns = self._challengers.get(member.id, (None, 0))
+        if event is not None and now_ns - since_ns >= self.settings.terms.heartbeat_ms * NS_A_MS:
+            del self._challengers[member.id]
+            node = self.basis.routing.nodes[member.id]
+            self._refuse(
+                event,
+                f"node {member.id} is alive at {', '.join(node.addresses)}: two nodes have one id;"
+                " stop that one, or give this one an id of its own",
+            )
+
+    def _refuse(self, event: Register, message: str) -> None:
+        about = {"node": event.registration.id, "why": message}
+        self._effects.append(Note("registration refused", about, warning=True))
+        self._effects.append(Refuse(event.ticket, RegistrationError(message)))
+
+    def _on_request(self, event: Register | Leave | Ask, now_ns: int) -> None:
+        if isinstance(event, Ask) and event.operation in READING:
+            try:
+                situation = self._situation(Draft(self.basis), now_ns)
+                result = operate(situation, event.operation, event.parameters)
+                self._effects.append(Answer(event.ticket, result))
+            except KVStoreError as error:
+                self._effects.append(Refuse(event.ticket, error))
+        elif len(self._requests) >= QUEUE_MAX:
+            busy = BusyError(f"{QUEUE_MAX} requests wait for mgmtd: try again later")
+            self._effects.append(Refuse(event.ticket, busy))
+        else:
+            self._requests.append(event)
+
+    # Proposals.
+
+    def _advance(self, now_ns: int) -> None:
+        """Propose everything that is due, unless a proposal is on its way."""
+        if self._challengers:
+            self._admit_challengers(now_ns)
+        due = self._requests or self._dirty or self._judge_due or self._repair_due
+        if self._saving is not None or not due:
+            return
+        draft = Draft(self.basis)
+        self._take_requests(draft, now_ns)
+        fenced = self._judge_nodes(draft, now_ns)
+        self._form_first_chains(draft, now_ns)
+        self._judge_chains(draft, now_ns)
+        if self._repair_due:
+            self._repair(draft, now_ns)
+        proposal = draft.finish()
+        routing = self.basis.routing if proposal is None else proposal.after.routing
+        for member in fenced:
+            member.fence = routing.version
+        if proposal is None:
+            self._answer()
+        else:
+            self._saving = proposal
+            self._effects.append(Save(proposal))
+
+    def _on_saved(self, now_ns: int) -> None:
+        assert self._saving is not None
+        proposal, self._saving = self._saving, None
+        before, self.basis = self.basis, proposal.after
+        if proposal.delta is not None:
+            self._effects.append(Publish(proposal))
+            self._dirty |= proposal.delta.chains.keys() & proposal.after.routing.chains.keys()
+            self._forget_offline(before, proposal)
+            self._follow_chains(proposal.delta.chains.values(), now_ns)
+            for id in proposal.delta.removed_nodes:
+                self.members.remove(id)
+        self._repair_due = True
+        self._find_retiring()
+        self._answer()
+
+    def _answer(self) -> None:
+        self._effects.extend(self._answers)
+        self._answers = []
+
+    def _admit_challengers(self, now_ns: int) -> None:
+        for id, (event, _) in list(self._challengers.items()):
+            member = self.members.get(id)
+            if now_ns >= event.deadline_ns:
+                del self._challengers[id]
+                self._late(event.ticket)
+            elif member is None or not member.alive(now_ns):
+                del self._challengers[id]
+                self._on_request(event, now_ns)
+
+    def _late(self, ticket: int) -> None:
+        self._effects.append(Refuse(ticket, KVTimeoutError("mgmtd did not come to it in time")))
+
+    def _take_requests(self, draft: Draft, now_ns: int) -> None:
+        while self._requests and not draft.full:
+            event = self._requests.popleft()
+            if not isinstance(event, Leave) and now_ns >= event.deadline_ns:
+                self._late(event.ticket)
+                continue
+            take_back = draft.mark()
+            try:
+                self._take(draft, event, now_ns)
+            except KVStoreError as error:
+                take_back()
+                if isinstance(event, Register):
+                    about = {"node": event.registration.id, "why": str(error)}
+                    self._effects.append(Note("registration refused", about, warning=True))
+                self._effects.append(Refuse(event.ticket, error))
+
+    def _take(self, draft: Draft, event: Register | Leave | Ask, now_ns: int) -> None:
+        match event:
+            case Register():
+                self._take_register(draft, event, now_ns)
+            case Leave(ticket, id, incarnation):
+                member = self.members.get(id)
+                if member is not None and member.incarnation == incarnation:
+                    member.gone("it said that it leaves")
+                self._answers.append(Answer(ticket, None))
+            case Ask(ticket, operation, parameters):
+                result = operate(self._situation(draft, now_ns), operation, parameters)
+                self._effects.append(Note("operated", {"operation": operation, **parameters}))
+                self._answers.append(Answer(ticket, result))
+
+    def _take_register(self, draft: Draft, event: Register, now_ns: int) -> None:
+        registration = event.registration
+        others = [
+            draft.nodes[member.id]
+            for member in self.members
+            if member.id != registration.id and member.alive(now_ns) and member.id in draft.nodes
+        ]
+        register_node(draft, registration, others)
+        check_loopback(registration, event.comes_from)
+        self._answers.append(Answer(event.ticket, Registered()))
+        known = self.members.get(registration.id)
+        if known is not None and known.incarnation == registration.incarnation:
+            self.members.bind(known, event.session)
+            return
+        member = Member(
+            registration.id,
+            registration.incarnation,
+            self.settings.terms.mgmtd_end_ns(now_ns),
+            heard=True,
+            heard_ns=now_ns,
+            fence=draft.version,
+        )
+        self.members.add(member)
+        self.members.bind(member, event.session)
+        for target in registration.targets:
+            identity = draft.identities[target.id]
+            if identity.replaced_by is not None:
+                self._blocked.add(target.id)
+            else:
+                self._blocked.discard(target.id)
+        self._touch_node(member.id)
+        about = {"node": member.id, "targets": len(registration.targets)}
+        self._effects.append(
+            Note("node registered", {**about, "addresses": registration.addresses})
+        )
+
+    def _judge_nodes(self, draft: Draft, now_ns: int) -> list[Member]:
+        """Write into the draft which nodes are there; return those found dead just now."""
+        fenced: list[Member] = []
+        self._judge_due = False
+        for member in self.members:
+            node = draft.nodes.get(member.id)
+            if node is None:
+                continue
+            if not member.alive(now_ns) and not member.dead:
+                member.dead = True
+                fenced.append(member)
+                self._touch_node(member.id)
+                about = {"node": member.id, "why": member.why}
+                self._effects.append(Note("node failed", about, warning=True))
+                member.why = "its lease ran out"
+                if node.state is NodeState.ACTIVE:
+                    draft.nodes[node.id] = replace(node, state=NodeState.FAILED)
+            elif not member.dead and node.state is NodeState.FAILED:
+                draft.nodes[node.id] = replace(node, state=NodeState.ACTIVE)
+                self._effects.append(Note("node is back", {"node": member.id}))
+        return fenced
+
+    def _form_first_chains(self, draft: Draft, now_ns: int) -> None:
+        if self.settings.expected_nodes and not self.basis.routing.slot_tables:
+            formed = form_first_chains(
+                draft, self.settings, lambda target: self._open(draft, target, now_ns)
+            )
+            if formed is not None:
+                self._effects.append(Note("chains made", formed))
+
+    def _judge_chains(self, draft: Draft, now_ns: int) -> None:
+        """Apply the transition table to the chains that may change."""
+        dirty, self._dirty = self._dirty, set()
+        for id in sorted(dirty):
+            chain = draft.chains.get(id)
+            if chain is None or id in draft.chains.changed:
+                continue
+            reports = {
+                place.target: self._report(draft, place.target, now_ns) for place in chain.targets
+            }
+            transition = next_chain(chain, reports, now_ns)
+            if transition.changes:
+                draft.put_chain(transition.chain)
+                for change in transition.changes:
+                    self._note_change(transition.chain, change)
+        for target in sorted(self._blocked):
+            if not settle_identity(draft, target):
+                self._blocked.discard(target)
+                self._touch(target)
+
+    def _note_change(self, chain: Chain, change: Change) -> None:
+        about = {
+            "target": change.target,
+            "chain": chain.id,
+            "version": chain.version,
+            "before": change.before.name.lower(),
+            "after": change.after.name.lower(),
+            "why": change.reason,
+        }
+        down = change.after in (PublicState.OFFLINE, PublicState.LASTSRV)
+        self._effects.append(Note("target changes", about, warning=down))
+
+    def _repair(self, draft: Draft, now_ns: int) -> None:
+        self._repair_due = False
+        self._repaired_ns = now_ns
+        after_ns = self.settings.spare_after_ms * NS_A_MS
+        overdue = [
+            target
+            for target, since_ns in self._offline_since.items()
+            if after_ns and now_ns - since_ns >= after_ns
+        ]
+        Repair(
+            draft,
+            lambda target: self._open(draft, target, now_ns),
+            unsettled=self._unsettled,
+            wanted=self._wanted(),
+            overdue=overdue,
+            copies_max=self.settings.copies_max,
+        ).run()
+
+    # What follows from what is in force.
+
+    def _situation(self, draft: Draft, now_ns: int) -> Situation:
+        return Situation(
+            draft=draft,
+            settings=self.settings,
+            epoch=self.epoch,
+            members=self.members,
+            is_open=lambda target: self._open(draft, target, now_ns),
+            wanted=self._wanted(),
+            blocked=frozenset(self._blocked),
+            retiring=self._retiring,
+            now_ns=now_ns,
+        )
+
+    def _report(self, draft: Draft, target: TargetId, now_ns: int) -> Report:
+        on = draft.targets.get(target)
+        member = self.members.get(on.node) if on else None
+        if member is None or target in self._blocked:
+            return NO_REPORT
+        return member.report(target, now_ns)
+
+    def _open(self, draft: Draft, target: TargetId, now_ns: int) -> bool:
+        """Say whether a target has been reported to be open by a node that is alive."""
+        report = self._report(draft, target, now_ns)
+        return report.alive(now_ns) and report.local is not LocalState.UNKNOWN
+
+    def _wanted(self) -> dict[ChainId, int]:
+        """Return how many targets the chains that are short or new are to have."""
+        tables, replicas = self.basis.routing.slot_tables, self.basis.ledger.replicas
+        default = max(replicas.values(), default=0)
+        wanted = dict.fromkeys(self._unsettled, default)
+        if len(replicas) > 1:
+            for id, table in tables.items():
+                for chain in self._unsettled & set(table.chains):
+                    wanted[chain] = replicas.get(id, default)
+        return wanted
+
+    def _follow_chains(self, chains: Iterable[Chain], now_ns: int) -> None:
+        """Note which chains are not as they should be, and since when targets are offline."""
+        default = max(self.basis.ledger.replicas.values(), default=0)
+        for chain in chains:
+            settled = len(chain.targets) >= default
+            for place in chain.targets:
+                settled = settled and place.state is PublicState.SERVING
+                if place.state is PublicState.OFFLINE:
+                    self._offline_since.setdefault(place.target, now_ns)
+                else:
+                    self._offline_since.pop(place.target, None)
+            if settled:
+                self._unsettled.discard(chain.id)
+            else:
+                self._unsettled.add(chain.id)
+
+    def _forget_offline(self, before: Basis, proposal: Proposal) -> None:
+        """Count anew for targets that have left their chains."""
+        assert proposal.delta is not None
+        for id in proposal.delta.chains.keys() | proposal.delta.removed_chains:
+            self._unsettled.discard(id)
+            chain = before.routing.chains.get(id)
+            for place in chain.targets if chain else ():
+                if place.target not in proposal.after.chain_of:
+                    self._offline_since.pop(place.target, None)
+
+    def _find_retiring(self) -> None:
+        self._retiring = retiring(Draft(self.basis)) if self.basis.ledger.leaving else {}
+
+    def _touch(self, target: TargetId) -> None:
+        chain = self.basis.chain_of.get(target)
+        if chain is not None:
+            self._dirty.add(chain)
+
+    def _touch_node(self, node: NodeId) -> None:
+        """Have the chains of a node's targets judged again."""
+        for target in self._targets_of(node):
+            self._touch(target)
+
+    def _targets_of(self, node: NodeId) -> Iterable[TargetId]:
+        return [on.id for on in self.basis.routing.targets.values() if on.node == node]

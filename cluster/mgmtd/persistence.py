@@ -1,0 +1,237 @@
+"""Routing info and ledger in the metadata store: a base, the deltas since, and one record each.
+
+    routing/head                    [format, base version, version, cluster, verifier]
+    routing/VERSION/PAGE            the base, or a delta, as the codec has it, in pages
+    ledger/...                      see `ledger`
+
+A version counts when the head names it: pages are written before, so that a change of any size
+takes effect by one small transaction. A primary that died in between leaves pages that the next one
+clears away. Every write is guarded by the primary's key, and by the head that it replaces.
+"""
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from uuid import UUID
+
+import msgpack
+
+from kvstore.cluster.codec import decode_delta, decode_routing, encode_delta, encode_routing
+from kvstore.cluster.delta import Delta, apply_delta
+from kvstore.cluster.fields import Fields
+from kvstore.cluster.ids import ROUTING_VERSION_MAX, RoutingVersion
+from kvstore.cluster.metadata.election import Primary
+from kvstore.cluster.metadata.port import (
+    ABSENT,
+    Delete,
+    Entry,
+    MetadataStore,
+    Modified,
+    Operation,
+    Put,
+    Revision,
+)
+from kvstore.cluster.mgmtd.draft import Basis, Proposal, basis_of
+from kvstore.cluster.mgmtd.ledger import PREFIX as LEDGER
+from kvstore.cluster.mgmtd.ledger import Ledger, ledger_of
+from kvstore.cluster.routing import RoutingInfo
+from kvstore.errors import KVStoreError, MetadataError, NotPrimaryError, StoreAccessError
+
+FORMAT_VERSION = 1
+ROUTING = b"routing/"
+HEAD_KEY = b"routing/head"
+PAGE_SIZE = 256 << 10
+PAGES_AT_ONCE_MAX = 2
+"""In one transaction, beside the records of a proposal."""
+DELTAS_MAX = 256
+"""Versions between two bases."""
+DELETES_AT_ONCE_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is in force."""
+
+    base: RoutingVersion
+    version: RoutingVersion
+    cluster: UUID
+    verifier: bytes
+    """Proves that a secret is the cluster's, without telling it."""
+
+
+class Persistence:
+    """What one primary knows of what is stored. Made by `take_over`."""
+
+    def __init__(self, primary: Primary, head: Head, revisions: dict[bytes, Revision]) -> None:
+        """Go on from what is stored."""
+        self._primary = primary
+        self._head = head
+        self._revisions = revisions
+
+    async def save(self, proposal: Proposal) -> None:
+        """Store a proposal; NotPrimaryError where another one is primary by now."""
+        operations = [
+            Delete(key) if value is None else Put(key, value)
+            for key, value in proposal.records.items()
+        ]
+        head, old = self._head, list[bytes]()
+        if proposal.delta is not None:
+            version = proposal.after.routing.version
+            if version - head.base >= DELTAS_MAX:
+                old = [key for key in self._revisions if is_page(key)]
+                encoded, base = encode_routing(proposal.after.routing), version
+            else:
+                encoded, base = encode_delta(proposal.delta), head.base
+            operations.extend(await self._write_first(version, encoded))
+            head = replace(head, base=base, version=version)
+        await self._transact([*operations, Put(HEAD_KEY, encode_head(head))])
+        self._head = head
+        await self.clear(old)
+
+    async def clear(self, keys: Sequence[bytes]) -> None:
+        """Delete pages that count no more."""
+        for first in range(0, len(keys), DELETES_AT_ONCE_MAX):
+            await self._transact([Delete(key) for key in keys[first : first + DELETES_AT_ONCE_MAX]])
+
+    async def _write_first(self, version: int, encoded: bytes) -> list[Operation]:
+        """Write all pages but the last few, and return the puts of these."""
+        pages = [Put(key, page) for key, page in pages_of(version, encoded)]
+        while len(pages) > PAGES_AT_ONCE_MAX:
+            await self._transact([pages.pop(0)])
+        return list(pages)
+
+    async def _transact(self, operations: Sequence[Operation]) -> None:
+        compares = [
+            Modified(operation.key, self._revisions.get(operation.key, ABSENT))
+            for operation in operations
+        ]
+        outcome = await self._primary.transact(compares, operations)
+        if not outcome.succeeded:
+            raise NotPrimaryError(
+                f"what epoch {self._primary.epoch} has stored was changed by somebody else"
+            )
+        for operation in operations:
+            if isinstance(operation, Put):
+                self._revisions[operation.key] = outcome.revision
+            else:
+                self._revisions.pop(operation.key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a new primary goes on with."""
+
+    persistence: Persistence
+    basis: Basis
+    deltas: tuple[Delta, ...]
+    """The newest versions, oldest first, for subscribers that lack only these."""
+
+
+async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
+    """Load what is stored, or begin a new cluster with the uuid `fresh`.
+
+    StoreAccessError where the cluster was made with another secret.
+    """
+    store: MetadataStore = primary.store
+    snapshot = await store.range(ROUTING)
+    entries = {entry.key: entry for entry in snapshot.entries}
+    ledger_entries = (await store.range(LEDGER)).entries
+    revisions = {entry.key: entry.modified for entry in (*snapshot.entries, *ledger_entries)}
+    if HEAD_KEY not in entries:
+        return await _begin(primary, secret, fresh, revisions)
+    head = decode_head(entries[HEAD_KEY].value)
+    if not hmac.compare_digest(head.verifier, verifier_of(secret, head.cluster)):
+        raise StoreAccessError(
+            f"cluster {head.cluster} was made with another secret: give every mgmtd the same one"
+        )
+    routing, deltas = _read(head, entries)
+    ledger = ledger_of((entry.key, entry.value) for entry in ledger_entries)
+    persistence = Persistence(primary, head, revisions)
+    counted = {*_keys(entries, head.base), *(key for v in deltas for key in _keys(entries, v))}
+    await persistence.clear([key for key in entries if is_page(key) and key not in counted])
+    return Loaded(persistence, basis_of(routing, ledger), tuple(deltas.values()))
+
+
+async def _begin(
+    primary: Primary, secret: bytes, cluster: UUID, revisions: dict[bytes, Revision]
+) -> Loaded:
+    """Store an empty cluster."""
+    routing = RoutingInfo(version=RoutingVersion(1), cluster=cluster)
+    head = Head(routing.version, routing.version, cluster, verifier_of(secret, cluster))
+    persistence = Persistence(primary, head, revisions)
+    await persistence.clear([key for key in revisions if is_page(key)])
+    pages = [Put(key, page) for key, page in pages_of(1, encode_routing(routing))]
+    await persistence._transact([*pages, Put(HEAD_KEY, encode_head(head))])
+    return Loaded(persistence, basis_of(routing, Ledger()), ())
+
+
+def verifier_of(secret: bytes, cluster: UUID) -> bytes:
+    """Return what is stored of a secret: enough to know it again, not to learn it."""
+    return hmac.new(secret, b"kvstore mgmtd\0" + cluster.bytes, sha256).digest()
+
+
+def encode_head(head: Head) -> bytes:
+    """Return the head as bytes."""
+    encoded = msgpack.packb(
+        [FORMAT_VERSION, head.base, head.version, head.cluster.bytes, head.verifier]
+    )
+    assert isinstance(encoded, bytes)
+    return encoded
+
+
+def decode_head(encoded: bytes) -> Head:
+    """Return the head; MetadataError where it is damaged or of a later release."""
+    try:
+        message = msgpack.unpackb(encoded, raw=False)
+        if isinstance(message, list) and message[:1] != [FORMAT_VERSION]:
+            raise MetadataError(
+                f"mgmtd's records have format version {message[:1]}, this release reads"
+                f" {FORMAT_VERSION}: use the release that wrote them, or a later one"
+            )
+        fields = Fields(message, "head", 5)
+        fields.any()
+        return Head(
+            RoutingVersion(fields.integer("base", ROUTING_VERSION_MAX)),
+            RoutingVersion(fields.integer("version", ROUTING_VERSION_MAX)),
+            UUID(bytes=fields.binary("cluster", 16)),
+            fields.binary("verifier", 32),
+        )
+    except (ValueError, msgpack.UnpackException) as error:
+        raise MetadataError(f"the record {HEAD_KEY!r} of mgmtd is damaged: {error}") from error
+
+
+def pages_of(version: int, encoded: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what is stored of a version, with its keys."""
+    for page, first in enumerate(range(0, len(encoded), PAGE_SIZE)):
+        yield ROUTING + f"{version:016x}/{page:04x}".encode(), encoded[first : first + PAGE_SIZE]
+
+
+def is_page(key: bytes) -> bool:
+    """Say whether a key is that of a page."""
+    return key.startswith(ROUTING) and key != HEAD_KEY
+
+
+def _keys(entries: Mapping[bytes, Entry], version: int) -> list[bytes]:
+    prefix = ROUTING + f"{version:016x}/".encode()
+    return sorted(key for key in entries if key.startswith(prefix))
+
+
+def _read(
+    head: Head, entries: Mapping[bytes, Entry]
+) -> tuple[RoutingInfo, dict[RoutingVersion, Delta]]:
+    """Return the routing info in force, and the deltas that led to it."""
+    by_version: dict[int, list[bytes]] = {}
+    for key in sorted(entries):
+        if is_page(key):
+            by_version.setdefault(int(key.split(b"/")[1], 16), []).append(entries[key].value)
+    try:
+        routing = decode_routing(b"".join(by_version.get(head.base, [])))
+        deltas: dict[RoutingVersion, Delta] = {}
+        while routing.version < head.version:
+            version = RoutingVersion(routing.version + 1)
+            delta = decode_delta(b"".join(by_version.get(version, [])))
+            routing, deltas[version] = apply_delta(delta, routing), delta
+    except KVStoreError as error:
+        raise MetadataError(f"the routing info of mgmtd is damaged: {error}") from error
+    return routing, deltas

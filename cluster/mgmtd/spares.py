@@ -1,0 +1,90 @@
+"""Which spare joins a chain: one that fails with none of its targets, spread evenly. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from kvstore.cluster.ids import NodeId, TargetId
+from kvstore.cluster.mgmtd.draft import Draft
+from kvstore.cluster.placement.layout import Meetings, Place, Row, fits
+from kvstore.cluster.routing import Chain, Target
+from kvstore.cluster.states import NodeState
+
+Open = Callable[[TargetId], bool]
+"""Says whether a target is there, and reported to be open."""
+
+
+def place_of(draft: Draft, target: TargetId) -> Place:
+    """Return what fails with a target."""
+    node = draft.targets[target].node
+    return Place(target, node, draft.nodes[node].rack)
+
+
+def row_of(draft: Draft, chain: Chain) -> Row:
+    """Return the places of a chain."""
+    return tuple(place_of(draft, place.target) for place in chain.targets)
+
+
+class Spares:
+    """The targets that may join a chain now, while some of them are taken."""
+
+    def __init__(self, draft: Draft, is_open: Open) -> None:
+        """Look for them."""
+        self._draft = draft
+        taken = {joins for _, joins in draft.leaving.items() if joins}
+        self.free = [
+            place_of(draft, target.id)
+            for target in draft.targets.values()
+            if target.id not in taken and _free(draft, target) and is_open(target.id)
+        ]
+        self._meetings: Meetings | None = None
+
+    def best(self, chain: Chain, leaves: TargetId | None) -> TargetId | None:
+        """Return the one for a chain, in the place of one that leaves; None where none fits."""
+        if not self.free:
+            return None
+        others = [place for place in row_of(self._draft, chain) if place.target != leaves]
+        apart = self._apart(len(others) + 1)
+        counts = Counter(place.node for place in self.free)
+        fitting = [place for place in self.free if fits(place, others, apart=apart)]
+        if not fitting:
+            return None
+        meetings = self._counted()
+        found = min(
+            fitting,
+            key=lambda place: (
+                -counts[place.node],
+                meetings.with_all(place.node, others),
+                place.target,
+            ),
+        )
+        self.take(found.target)
+        meetings.add([*others, found])
+        return found.target
+
+    def take(self, target: TargetId) -> None:
+        """Note that it is no longer free."""
+        self.free = [place for place in self.free if place.target != target]
+
+    def _counted(self) -> Meetings:
+        if self._meetings is None:
+            rows = (row_of(self._draft, chain) for chain in self._draft.chains.values())
+            self._meetings = Meetings(rows)
+        return self._meetings
+
+    def _apart(self, width: int) -> bool:
+        racks = {node.rack for node in self._draft.nodes.values()}
+        return len(racks) >= max(2, width)
+
+
+def nodes_of(draft: Draft, targets: Iterable[TargetId]) -> set[NodeId]:
+    """Return the nodes of targets."""
+    return {draft.targets[target].node for target in targets}
+
+
+def _free(draft: Draft, target: Target) -> bool:
+    if draft.chain_of(target.id) is not None or target.id in draft.leaving:
+        return False
+    identity = draft.identities.get(target.id)
+    if identity is None or identity.replaced_by is not None:
+        return False
+    return draft.nodes[target.node].state is NodeState.ACTIVE
