@@ -16,8 +16,9 @@ from kvstore.cluster.mgmtd.events import SessionNumber
 from kvstore.cluster.mgmtd.messages import TargetReport
 from kvstore.cluster.routing import Node
 from kvstore.cluster.states import LocalState, NodeState
-from kvstore.cluster.transitions import NO_REPORT, Report
+from kvstore.cluster.transitions import Report
 
+RUN_OUT = Report(LocalState.UNKNOWN, ChainVersion(0), 0)
 NO_SESSION: SessionNumber = 0
 
 
@@ -58,7 +59,7 @@ class Member:
     def report(self, target: TargetId, now_ns: int) -> Report:
         """Return what counts for one of its targets."""
         if not self.alive(now_ns):
-            return NO_REPORT
+            return RUN_OUT
         said = self.reports.get(target)
         if said is not None:
             return Report(said.local, said.chain_version, self.lease_end_ns)

@@ -32,6 +32,7 @@ from kvstore.cluster.metadata.port import (
     Deleted,
     Entry,
     MetadataStore,
+    Revision,
     Session,
     Snapshot,
     follow,
@@ -202,24 +203,22 @@ class Mgmtd:
             try:
                 async with aclosing(follow(self._store, PRIMARY_KEY)) as found:
                     async for changes in found:
-                        if isinstance(changes, Snapshot):
-                            self._take_holder(changes.entries)
-                        else:
-                            self._take_holder(changes.changes)
+                        rows = changes.entries if isinstance(changes, Snapshot) else changes.changes
+                        self._take_holder(changes.revision, rows)
             except MetadataError as error:
                 self._log.warning("cannot follow who is primary", why=str(error))
                 await asyncio.sleep(RETRY_S)
 
-    def _take_holder(self, found: Sequence[Entry | Deleted]) -> None:
+    def _take_holder(self, revision: Revision, found: Sequence[Entry | Deleted]) -> None:
         entry = next((each for each in found if isinstance(each, Entry)), None)
         self._office = entry
         self._holder = None if entry is None else holder_of(entry)
         self._office_changed.set()
-        token = None if entry is None else entry.created
-        # A watch may be late: only a key that was made after its own tells of a successor.
-        if self.reign is not None and token != self.reign.primary.token:
-            if token is None or token > self.reign.primary.token:
-                self.reign.end(NotPrimaryError("its office was given to another"))
+        reign = self.reign
+        if reign is None or revision < reign.primary.token:
+            return  # a watch may be late
+        if entry is None or entry.created != reign.primary.token:
+            reign.end(NotPrimaryError("its office was given to another"))
 
     async def _watch_holder(self) -> None:
         """Take the office of a primary whose process is gone, without waiting for its lease."""

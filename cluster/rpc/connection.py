@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from itertools import count
+from typing import cast
 
 from kvstore.addresses import Address
 from kvstore.cluster.fields import Fields
@@ -139,8 +140,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # That of uvloop is one by what it does, not by its class.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.write(MAGIC + self._hello.begin())
 
     def data_received(self, data: bytes) -> None:

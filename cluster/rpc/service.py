@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Protocol
+from typing import Protocol, cast
 
 from kvstore.addresses import Address
 from kvstore.cluster.fields import Fields
@@ -179,8 +179,8 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or refuse where there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # That of uvloop is one by what it does, not by its class.
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_MAX)
         transport.write(MAGIC)
         if len(self._service.connected) >= CONNECTIONS_MAX:
