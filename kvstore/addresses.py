@@ -69,12 +69,8 @@ def split_port(text: str) -> tuple[str, str | None]:
 
 def port_of(text: str, port: str) -> int:
     """Return the port."""
-    if not (port.isascii() and port.isdecimal()) or int(port) > MGMTD_PORT_DEFAULT = 7300
-"""Where mgmtd listens unless it is told otherwise."""
-PORT_MAX:
-        raise InvalidOptionError(f"{text!r}: a port is a number up to {MGMTD_PORT_DEFAULT = 7300
-"""Where mgmtd listens unless it is told otherwise."""
-PORT_MAX}, got {port!r}")
+    if not (port.isascii() and port.isdecimal()) or int(port) > PORT_MAX:
+        raise InvalidOptionError(f"{text!r}: a port is a number up to {PORT_MAX}, got {port!r}")
     return int(port)
 
 

@@ -22,6 +22,7 @@ from dataclasses import replace
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
 from kvstore.cluster.mgmtd.admin import READING, operate
+from kvstore.cluster.mgmtd.challengers import Challengers, late, refused
 from kvstore.cluster.mgmtd.draft import Basis, Draft, Proposal
 from kvstore.cluster.mgmtd.events import (
     Answer,
@@ -52,6 +53,7 @@ from kvstore.cluster.mgmtd.registration import check_loopback, register_node, se
 from kvstore.cluster.mgmtd.repair import Repair, retiring
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
 from kvstore.cluster.routing import Chain
 from kvstore.cluster.states import LocalState, NodeState, PublicState
@@ -59,9 +61,7 @@ from kvstore.cluster.transitions import NO_REPORT, Change, Report, next_chain
 from kvstore.errors import (
     BusyError,
     KVStoreError,
-    KVTimeoutError,
     NotRegisteredError,
-    RegistrationError,
 )
 
 QUEUE_MAX = 4096
@@ -87,20 +87,17 @@ class Core:
         for member in self.members:
             member.fence = basis.routing.version if member.dead else 0
         self._requests: deque[Register | Leave | Ask] = deque()
-        self._challengers: dict[NodeId, tuple[Register, int]] = {}
-        """Later starts of nodes whose earlier one may live yet, and since when they wait."""
+        self._challengers = Challengers()
         self._saving: Proposal | None = None
         self._answers: list[Effect] = []
         self._dirty: set[ChainId] = set(basis.routing.chains)
         self._blocked: set[TargetId] = set(blocked(basis.ledger))
-        self._unsettled: set[ChainId] = set()
-        self._offline_since: dict[TargetId, int] = {}
+        self._unsettled = Unsettled(basis, now_ns)
         self._retiring: dict[NodeId, tuple[TargetId, ...]] = {}
         self._judge_due = True
         self._repair_due = True
         self._repaired_ns = now_ns
         self._effects: list[Effect] = []
-        self._follow_chains(basis.routing.chains.values(), now_ns)
         self._find_retiring()
 
     def step(self, event: Event, now_ns: int) -> list[Effect]:
@@ -142,7 +139,10 @@ class Core:
         self.members.bind(member, event.session)
         member.heard, member.heard_ns = True, now_ns
         member.measures = event.measures
-        self._refuse_challenger(member, now_ns)
+        beat_ns = self.settings.terms.heartbeat_ms * NS_A_MS
+        node = self.basis.routing.nodes.get(member.id)
+        if node is not None:
+            self._effects.extend(self._challengers.earlier_lives(node, beat_ns, now_ns))
         lease_ms = 0
         if self._may_serve(member, event.routing_version):
             lease_ms = self.settings.terms.lease_ms
@@ -254,48 +254,21 @@ class Core:
         node, member = self.basis.routing.nodes.get(id), self.members.get(id)
         if node is not None and incarnation < node.incarnation:
             behind_s = (node.incarnation - incarnation) / 1e9
-            self._refuse(
-                event,
+            why = (
                 f"node {id} registers a start {behind_s:.0f} s before the one that is known: set"
-                " its clock right, and start it again",
+                " its clock right, and start it again"
             )
-            return
-        if member is None or member.incarnation == incarnation or not member.alive(now_ns):
+            self._effects.extend(refused(event, why))
+        elif member is None or member.incarnation == incarnation or not member.alive(now_ns):
             self._on_request(event, now_ns)
-            return
-        if id in self._challengers:
-            other, _ = self._challengers.pop(id)
-            if other.registration.incarnation != incarnation:
-                self._refuse(other, f"two more starts of node {id} register: stop one of them")
-            else:
-                self._late(other.ticket)
-        self._challengers[id] = (event, now_ns)
-        listens = set(event.registration.addresses)
-        if member.session == NO_SESSION:
-            if node is not None and set(node.addresses) <= listens:
+        else:
+            self._effects.extend(self._challengers.add(event, now_ns))
+            if member.session != NO_SESSION:
+                return
+            if node is not None and set(node.addresses) <= set(event.registration.addresses):
                 self._gone(member, "a later start of it listens at its addresses")
             else:
                 self._probe(member, now_ns)
-
-    def _refuse_challenger(self, member: Member, now_ns: int) -> None:
-        """Tell a later start of a node that the earlier one lives.
-
-        A heartbeat that was on its way when the later one registered proves nothing.
-        """
-        event, since_ns = self._challengers.get(member.id, (None, 0))
-        if event is not None and now_ns - since_ns >= self.settings.terms.heartbeat_ms * NS_A_MS:
-            del self._challengers[member.id]
-            node = self.basis.routing.nodes[member.id]
-            self._refuse(
-                event,
-                f"node {member.id} is alive at {', '.join(node.addresses)}: two nodes have one id;"
-                " stop that one, or give this one an id of its own",
-            )
-
-    def _refuse(self, event: Register, message: str) -> None:
-        about = {"node": event.registration.id, "why": message}
-        self._effects.append(Note("registration refused", about, warning=True))
-        self._effects.append(Refuse(event.ticket, RegistrationError(message)))
 
     def _on_request(self, event: Register | Leave | Ask, now_ns: int) -> None:
         if isinstance(event, Ask) and event.operation in READING:
@@ -315,8 +288,8 @@ class Core:
 
     def _advance(self, now_ns: int) -> None:
         """Propose everything that is due, unless a proposal is on its way."""
-        if self._challengers:
-            self._admit_challengers(now_ns)
+        for event in self._admitted(now_ns):
+            self._on_request(event, now_ns)
         due = self._requests or self._dirty or self._judge_due or self._repair_due
         if self._saving is not None or not due:
             return
@@ -340,12 +313,11 @@ class Core:
     def _on_saved(self, now_ns: int) -> None:
         assert self._saving is not None
         proposal, self._saving = self._saving, None
-        before, self.basis = self.basis, proposal.after
+        self.basis = proposal.after
+        self._unsettled.follow(proposal, now_ns)
         if proposal.delta is not None:
             self._effects.append(Publish(proposal))
             self._dirty |= proposal.delta.chains.keys() & proposal.after.routing.chains.keys()
-            self._forget_offline(before, proposal)
-            self._follow_chains(proposal.delta.chains.values(), now_ns)
             for id in proposal.delta.removed_nodes:
                 self.members.remove(id)
         self._repair_due = True
@@ -356,24 +328,22 @@ class Core:
         self._effects.extend(self._answers)
         self._answers = []
 
-    def _admit_challengers(self, now_ns: int) -> None:
-        for id, (event, _) in list(self._challengers.items()):
-            member = self.members.get(id)
-            if now_ns >= event.deadline_ns:
-                del self._challengers[id]
-                self._late(event.ticket)
-            elif member is None or not member.alive(now_ns):
-                del self._challengers[id]
-                self._on_request(event, now_ns)
+    def _admitted(self, now_ns: int) -> list[Register]:
+        """Return the later starts of nodes whose earlier one is dead."""
 
-    def _late(self, ticket: int) -> None:
-        self._effects.append(Refuse(ticket, KVTimeoutError("mgmtd did not come to it in time")))
+        def dead(node: NodeId) -> bool:
+            member = self.members.get(node)
+            return member is None or not member.alive(now_ns)
+
+        registers, effects = self._challengers.admitted(dead, now_ns)
+        self._effects.extend(effects)
+        return registers
 
     def _take_requests(self, draft: Draft, now_ns: int) -> None:
         while self._requests and not draft.full:
             event = self._requests.popleft()
             if not isinstance(event, Leave) and now_ns >= event.deadline_ns:
-                self._late(event.ticket)
+                self._effects.append(late(event.ticket))
                 continue
             take_back = draft.mark()
             try:
@@ -381,9 +351,9 @@ class Core:
             except KVStoreError as error:
                 take_back()
                 if isinstance(event, Register):
-                    about = {"node": event.registration.id, "why": str(error)}
-                    self._effects.append(Note("registration refused", about, warning=True))
-                self._effects.append(Refuse(event.ticket, error))
+                    self._effects.extend(refused(event, str(error)))
+                else:
+                    self._effects.append(Refuse(event.ticket, error))
 
     def _take(self, draft: Draft, event: Register | Leave | Ask, now_ns: int) -> None:
         match event:
@@ -500,18 +470,12 @@ class Core:
     def _repair(self, draft: Draft, now_ns: int) -> None:
         self._repair_due = False
         self._repaired_ns = now_ns
-        after_ns = self.settings.spare_after_ms * NS_A_MS
-        overdue = [
-            target
-            for target, since_ns in self._offline_since.items()
-            if after_ns and now_ns - since_ns >= after_ns
-        ]
         Repair(
             draft,
             lambda target: self._open(draft, target, now_ns),
-            unsettled=self._unsettled,
-            wanted=self._wanted(),
-            overdue=overdue,
+            unsettled=self._unsettled.chains,
+            wanted=self._unsettled.wanted(),
+            overdue=self._unsettled.overdue(self.settings.spare_after_ms, now_ns),
             copies_max=self.settings.copies_max,
         ).run()
 
@@ -524,7 +488,7 @@ class Core:
             epoch=self.epoch,
             members=self.members,
             is_open=lambda target: self._open(draft, target, now_ns),
-            wanted=self._wanted(),
+            wanted=self._unsettled.wanted(),
             blocked=frozenset(self._blocked),
             retiring=self._retiring,
             now_ns=now_ns,
@@ -541,43 +505,6 @@ class Core:
         """Say whether a target has been reported to be open by a node that is alive."""
         report = self._report(draft, target, now_ns)
         return report.alive(now_ns) and report.local is not LocalState.UNKNOWN
-
-    def _wanted(self) -> dict[ChainId, int]:
-        """Return how many targets the chains that are short or new are to have."""
-        tables, replicas = self.basis.routing.slot_tables, self.basis.ledger.replicas
-        default = max(replicas.values(), default=0)
-        wanted = dict.fromkeys(self._unsettled, default)
-        if len(replicas) > 1:
-            for id, table in tables.items():
-                for chain in self._unsettled & set(table.chains):
-                    wanted[chain] = replicas.get(id, default)
-        return wanted
-
-    def _follow_chains(self, chains: Iterable[Chain], now_ns: int) -> None:
-        """Note which chains are not as they should be, and since when targets are offline."""
-        default = max(self.basis.ledger.replicas.values(), default=0)
-        for chain in chains:
-            settled = len(chain.targets) >= default
-            for place in chain.targets:
-                settled = settled and place.state is PublicState.SERVING
-                if place.state is PublicState.OFFLINE:
-                    self._offline_since.setdefault(place.target, now_ns)
-                else:
-                    self._offline_since.pop(place.target, None)
-            if settled:
-                self._unsettled.discard(chain.id)
-            else:
-                self._unsettled.add(chain.id)
-
-    def _forget_offline(self, before: Basis, proposal: Proposal) -> None:
-        """Count anew for targets that have left their chains."""
-        assert proposal.delta is not None
-        for id in proposal.delta.chains.keys() | proposal.delta.removed_chains:
-            self._unsettled.discard(id)
-            chain = before.routing.chains.get(id)
-            for place in chain.targets if chain else ():
-                if place.target not in proposal.after.chain_of:
-                    self._offline_since.pop(place.target, None)
 
     def _find_retiring(self) -> None:
         self._retiring = retiring(Draft(self.basis)) if self.basis.ledger.leaving else {}

@@ -14,6 +14,7 @@ from kvstore.commands.check import check
 from kvstore.commands.demo import demo
 from kvstore.commands.inspect import inspect
 from kvstore.commands.local import down, up
+from kvstore.commands.mgmtd import mgmtd
 from kvstore.commands.replay_command import replay
 from kvstore.commands.report import FAILURE, USAGE
 from kvstore.commands.status import status
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
     app.add_typer(admin.build(), rich_help_panel=NODES)
     app.add_typer(namespaces.build(), rich_help_panel=NODES)
     app.command("storage", rich_help_panel=NODES)(storage)
+    app.command("mgmtd", rich_help_panel=NODES)(mgmtd)
     app.command("demo", rich_help_panel=WORK)(demo)
     app.command("replay", rich_help_panel=WORK)(replay)
     app.command("bench", rich_help_panel=WORK)(bench)
