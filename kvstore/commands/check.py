@@ -42,8 +42,8 @@ def check(
 
     - `kvstore check file:///var/cache/pages`
     - `kvstore check file:///var/cache/pages --json`
-    - `kvstore check kv://127.0.0.1:7401/default`
-    - `kvstore check --cluster kv://127.0.0.1:7401`
+    - `kvstore check kv://127.0.0.1:7300/default`
+    - `kvstore check --cluster kv://127.0.0.1:7300`
     """
     with reporting(as_json=as_json) as report:
         if cluster:
