@@ -34,7 +34,13 @@ from kvstore.errors import (
     StoreVersionError,
 )
 from kvstore.native.client import ControlError, NativeClient
-from kvstore.native.listing import END, parse_bad_objects, parse_listing
+from kvstore.native.listing import (
+    END,
+    LIST_BODY,
+    LIST_REPLY,
+    parse_bad_objects,
+    parse_listing,
+)
 from kvstore.native.statistics import (
     NODE_STATISTICS_SIZE,
     SLAB_ROW,
@@ -77,8 +83,6 @@ GONE = RoutedChain(1, ())
 """A chain that no slot leads to any more."""
 T = TypeVar("T")
 
-LIST_BODY = Struct("<QI")
-LIST_REPLY = Struct("<Q")
 VERIFY_BODY = Struct("<QQI")
 VERIFY_REPLY = Struct("<QQQ")
 COUNT_REPLY = Struct("<I")

@@ -6,7 +6,7 @@ cluster.json, and are still the same ones, are ever signalled.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from kvstore.cluster.local_start import Started, whole
 from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.cluster.processes import stop
 from kvstore.cluster.routing import RoutingInfo
+from kvstore.cluster.states import PublicState
 from kvstore.errors import KVStoreError
 from kvstore.shared_secret import read_or_make_secret, read_secret
 
@@ -129,13 +130,12 @@ def url_of(directory: Path, settings: Mapping[str, object], mgmtd: LocalProcess)
 
 async def make_serve(directory: Path, cluster: LocalCluster) -> None:
     """Make the chains where there are none, and wait until each of them serves."""
-    secret = read_secret(directory / "secret") if cluster.settings["secret"] else b""
-    async with MgmtdClient([Address.parse(cluster.mgmtd.address)], secret=secret) as mgmtd:
+    async with mgmtd_client(directory, cluster) as mgmtd:
         try:
             async with asyncio.timeout(SERVE_TIMEOUT_S):
                 if not (await mgmtd.routing()).chains:
                     await mgmtd.admin("create_chains", replicas=whole(cluster.settings["replicas"]))
-                await all_serve(mgmtd, cluster)
+                await reached(mgmtd, lambda routing: serves(routing, cluster))
         except TimeoutError as error:
             raise LocalClusterError(
                 f"not every chain serves after {SERVE_TIMEOUT_S:.0f} s", Path(cluster.mgmtd.log)
@@ -144,21 +144,56 @@ async def make_serve(directory: Path, cluster: LocalCluster) -> None:
             raise LocalClusterError(f"no chains: {error}", Path(cluster.mgmtd.log)) from error
 
 
-async def all_serve(mgmtd: MgmtdClient, cluster: LocalCluster) -> None:
-    """Wait until every chain has a target that serves, at the address that its node has now."""
+def wait_until_whole(directory: Path, timeout_s: float) -> None:
+    """Return when every target of every chain serves; LocalClusterError when that takes longer."""
+    cluster = read_cluster(directory.absolute())
+    if cluster is None:
+        raise LocalClusterError(f"{directory} holds no cluster: cluster.json is not there")
+    asyncio.run(until_whole(directory.absolute(), cluster, timeout_s))
+
+
+async def until_whole(directory: Path, cluster: LocalCluster, timeout_s: float) -> None:
+    """Wait for it."""
+    async with mgmtd_client(directory, cluster) as mgmtd:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await reached(mgmtd, whole_again)
+        except TimeoutError as error:
+            raise LocalClusterError(
+                f"not every target serves after {timeout_s:.0f} s", Path(cluster.mgmtd.log)
+            ) from error
+
+
+def mgmtd_client(directory: Path, cluster: LocalCluster) -> MgmtdClient:
+    """Return a way to the cluster's mgmtd."""
+    secret = read_secret(directory / "secret") if cluster.settings["secret"] else b""
+    return MgmtdClient([Address.parse(cluster.mgmtd.address)], secret=secret, name="kvstore up")
+
+
+async def reached(mgmtd: MgmtdClient, state: Callable[[RoutingInfo], bool]) -> None:
+    """Wait until the routing info says what it should."""
     async with aclosing(mgmtd.subscribe()) as versions:
         async for routing in versions:
-            if serves(routing, cluster):
+            if state(routing):
                 return
 
 
 def serves(routing: RoutingInfo, cluster: LocalCluster) -> bool:
-    """Return whether clients can go by this routing info."""
+    """Return whether every chain has a target that serves, at the address that its node has."""
     for node in cluster.nodes:
         known = routing.nodes.get(NodeId(node.node))
         if known is None or node.address not in known.addresses:
             return False
     return bool(routing.chains) and all(chain.head for chain in routing.chains.values())
+
+
+def whole_again(routing: RoutingInfo) -> bool:
+    """Return whether every target of every chain serves."""
+    return all(
+        place.state is PublicState.SERVING
+        for chain in routing.chains.values()
+        for place in chain.targets
+    )
 
 
 # Down.

@@ -55,7 +55,7 @@ def create_chains(
 
     Examples:
 
-    - `kvstore admin create-chains kv://mgmtd:7401 --replicas 3 --spares 2`
+    - `kvstore admin create-chains kv://mgmtd:7300 --replicas 3 --spares 2`
     """
     with reporting(as_json=as_json) as report:
         made = operate(
@@ -80,7 +80,7 @@ def add_node(
 
     Examples:
 
-    - `kvstore admin add-node kv://mgmtd:7401 4 --wait`
+    - `kvstore admin add-node kv://mgmtd:7300 4 --wait`
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)
@@ -100,7 +100,7 @@ def drain_node(
 
     Examples:
 
-    - `kvstore admin drain-node kv://mgmtd:7401 3 --wait`
+    - `kvstore admin drain-node kv://mgmtd:7300 3 --wait`
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)
@@ -135,7 +135,7 @@ def replace_target(
 
     Examples:
 
-    - `kvstore admin replace-target kv://mgmtd:7401 7 --by 12 --wait`
+    - `kvstore admin replace-target kv://mgmtd:7300 7 --by 12 --wait`
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)
@@ -155,7 +155,7 @@ def remove_target(
 
     Examples:
 
-    - `kvstore admin remove-target kv://mgmtd:7401 7`
+    - `kvstore admin remove-target kv://mgmtd:7300 7`
     """
     with reporting(as_json=as_json) as report:
         done = operate(options_of(url), "remove_target", target=target, drop=drop)
@@ -174,8 +174,8 @@ def rebalance(
 
     Examples:
 
-    - `kvstore admin rebalance kv://mgmtd:7401`
-    - `kvstore admin rebalance kv://mgmtd:7401 --apply --wait`
+    - `kvstore admin rebalance kv://mgmtd:7300`
+    - `kvstore admin rebalance kv://mgmtd:7300 --apply --wait`
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)

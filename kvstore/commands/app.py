@@ -26,7 +26,7 @@ HELP = """An SSD-backed store of objects: keys, values, batches.
 A store is a directory, named by a URL: `file:///var/cache/pages`. Options go into its query:
 `file:///var/cache/pages?durability=sync&memory=1GiB&capacity=100GiB`; quote it for the shell.
 One process at a time has such a store open. Or a cluster serves it, to any number of processes and
-machines: `kv://mgmtd1:7401,mgmtd2:7401/namespace`.
+machines: `kv://mgmtd1:7300,mgmtd2:7300/namespace`.
 
 Examples:
 

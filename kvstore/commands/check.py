@@ -1,12 +1,15 @@
 """The command check: opens a store without changing it, and reads every value."""
 
 from time import perf_counter
+from typing import Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from kvstore.client import Stats, Store, Verification
 from kvstore.commands.arguments import JSONOption, URLArgument
+from kvstore.commands.check_cluster import check_cluster
 from kvstore.commands.display import facts_table, key_json, key_text, size_text
 from kvstore.commands.opening import open_store
 from kvstore.commands.report import Report, reporting
@@ -15,22 +18,37 @@ BAD_ROWS_MAX = 50
 """Bad keys that the table for people shows; JSON has them all."""
 
 
-def check(url: URLArgument, as_json: JSONOption = False) -> None:
+def check(
+    url: URLArgument,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Compare the replicas of every chain instead: keys, versions, sizes, checksums.",
+        ),
+    ] = False,
+    as_json: JSONOption = False,
+) -> None:
     """Verify a store that nobody has open: every structure, and the checksum of every value.
 
     Opening checks the superblock, the checkpoint, the journal and every extent that they name; what
     is damaged there is an error with file and offset. Then every value is read. Nothing in the
     store is changed. The exit code is 1 when anything is wrong.
 
-    The nodes of a kv:// store check their values while they serve.
+    The nodes of a kv:// store check their values while they serve, on every replica. With
+    --cluster, what the replicas of each chain say of every key is compared.
 
     Examples:
 
     - `kvstore check file:///var/cache/pages`
     - `kvstore check file:///var/cache/pages --json`
-    - `kvstore check kv://127.0.0.1:7400/default`
+    - `kvstore check kv://127.0.0.1:7300/default`
+    - `kvstore check --cluster kv://127.0.0.1:7300`
     """
     with reporting(as_json=as_json) as report:
+        if cluster:
+            check_cluster(report, url)
+            return
         start_s = perf_counter()
         with open_store(url, mode="read_only", scrub_bytes_per_s=0) as store:
             opening_s = perf_counter() - start_s

@@ -64,7 +64,7 @@ def create(
 
     Examples:
 
-    - `kvstore ns create kv://mgmtd:7401/pages --eviction cache --ttl 86400`
+    - `kvstore ns create kv://mgmtd:7300/pages --eviction cache --ttl 86400`
     """
     with reporting(as_json=as_json) as report:
         policy = policy_of(replicas, durability, eviction, ttl_s, size_max, objects_max)
@@ -85,7 +85,7 @@ def change(
 
     Examples:
 
-    - `kvstore ns set kv://mgmtd:7401/pages --ttl 3600`
+    - `kvstore ns set kv://mgmtd:7300/pages --ttl 3600`
     """
     with reporting(as_json=as_json) as report:
         policy = policy_of(replicas, durability, eviction, ttl_s, size_max, objects_max)
@@ -97,7 +97,7 @@ def list_all(url: URLArgument, as_json: JSONOption = False) -> None:
 
     Examples:
 
-    - `kvstore ns list kv://mgmtd:7401`
+    - `kvstore ns list kv://mgmtd:7300`
     """
     with reporting(as_json=as_json) as report:
         found = operate(options_of(url), "ns_list")

@@ -29,8 +29,8 @@ def status(url: URLArgument, as_json: JSONOption = False) -> None:
 
     Examples:
 
-    - `kvstore status kv://127.0.0.1:7401`
-    - `kvstore status kv://127.0.0.1:7401 --json`
+    - `kvstore status kv://127.0.0.1:7300`
+    - `kvstore status kv://127.0.0.1:7300 --json`
     """
     with reporting(as_json=as_json) as report:
         found = operate(options_of(url), "status")

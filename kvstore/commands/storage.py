@@ -213,7 +213,7 @@ def storage(
 
     - `kvstore storage --target /mnt/nvme0/kvstore`
     - `kvstore storage --listen 0.0.0.0:7400 --target 1=/mnt/a --target 2=/mnt/b --memory 8GiB`
-    - `kvstore storage --node 2 --mgmtd 10.0.0.1:7401 --listen 10.0.0.2:7400 --target 4=/mnt/a`
+    - `kvstore storage --node 2 --mgmtd 10.0.0.1:7300 --listen 10.0.0.2:7400 --target 4=/mnt/a`
     - `kvstore storage --config /etc/kvstore/node.toml`
     """
     flags: dict[str, object] = {

@@ -10,13 +10,12 @@ places, and when the process starts and stops.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from kvstore.cluster.ids import Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
-from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.cluster.mgmtd.messages import (
     Heartbeat,
     HeartbeatAnswer,
@@ -69,11 +68,38 @@ class Chained(Protocol):
         """Return how every target is."""
 
 
+class Primary(Protocol):
+    """What an agent asks of mgmtd; see MgmtdClient for what each call may raise."""
+
+    async def register(
+        self, registration: NodeRegistration, *, timeout_s: float | None = None
+    ) -> RegisterAnswer:
+        """Join the cluster."""
+
+    async def heartbeat(
+        self, heartbeat: Heartbeat, *, timeout_s: float | None = None
+    ) -> HeartbeatAnswer:
+        """Report, and renew the lease."""
+
+    async def leave(
+        self, node: NodeId, incarnation: int, *, timeout_s: float | None = None
+    ) -> None:
+        """Say that the node serves no more."""
+
+    async def suspect(
+        self, node: NodeId, target: TargetId | None, why: str, *, timeout_s: float | None = None
+    ) -> None:
+        """Tell that a target does not answer."""
+
+    def subscribe(self, known: RoutingInfo | None = None) -> AsyncGenerator[RoutingInfo, None]:
+        """Yield the routing info, then each newer one."""
+
+
 class Agent:
     """One start of a node, as mgmtd knows it."""
 
     def __init__(
-        self, node: Chained, mgmtd: MgmtdClient, registration: NodeRegistration, log: Log
+        self, node: Chained, mgmtd: Primary, registration: NodeRegistration, log: Log
     ) -> None:
         """Do nothing yet; the node serves nobody before it is told its places."""
         self.log = log

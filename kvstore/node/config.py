@@ -4,7 +4,7 @@
     listen = ["10.0.0.1:7400"]      # or one text; "127.0.0.1:7400" unless given
     metrics = "127.0.0.1:9400"
     secret_file = "/etc/kvstore/secret"
-    mgmtd = "mgmtd.example.org:7401"  # of the cluster that it joins; without it, it is on its own
+    mgmtd = "mgmtd.example.org:7300"  # of the cluster that it joins; without it, it is on its own
     memory = "8GiB"                 # what targets have in common
 
     [[targets]]
