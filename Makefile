@@ -41,7 +41,7 @@ demo: build
 	$(bin)/kvstore demo
 
 test: build
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest -n 2 --dist worksteal
 
 check: lint types layers test
 

@@ -55,6 +55,7 @@ TESTED_ELSEWHERE = {
     "native/engine/operation_get.c": "tests/native/test_engine.c",
     "native/engine/operation_keys.c": "tests/native/test_engine.c",
     "native/engine/operation_set.c": "tests/native/test_engine.c",
+    "native/engine/peek.c": "tests/native/test_engine_chain.c",
     "native/engine/recovery.c": "tests/native/test_engine_faults.c",
     "native/engine/recovery_journal.c": "tests/native/test_engine_faults.c",
     "native/engine/recovery_tail.c": "tests/native/test_engine_faults.c",

@@ -78,7 +78,8 @@ void kv_connection_touch(kv_connection *connection)
 void kv_connection_add(kv_connection *connection, kv_part *part)
 {
     part->state = KV_PART_WAITING;
-    kv_part_charge(part, &connection->lane->client->loads[connection->endpoint]);
+    kv_part_charge(part, &connection->lane->client->loads[connection->endpoint],
+                   kv_clock_ns());
     kv_list_append(&connection->waiting, &part->link);
     kv_connection_touch(connection);
 }

@@ -126,9 +126,10 @@ static void departure_expires(kv_timer *timer)
 
 void kv_connection_reroute(kv_connection *connection)
 {
-    if (connection->state == KV_CONNECTION_READY)
+    if (connection->state == KV_CONNECTION_READY && connection->in_flight_count > 0)
         departure_check(connection);
-    else
-        kv_connection_move_waiting(connection);
+    if (connection->state == KV_CONNECTION_READY || kv_list_empty(&connection->waiting))
+        return;
+    kv_connection_move_waiting(connection);
     kv_connection_touch(connection);
 }

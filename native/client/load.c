@@ -28,9 +28,10 @@ uint32_t kv_load_units(uint64_t size)
     return 1 + (uint32_t)(size / KV_CLIENT_LOAD_UNIT_SIZE);
 }
 
-void kv_load_enter(kv_load *load, uint32_t units)
+void kv_load_enter(kv_load *load, uint32_t units, uint64_t now_ns)
 {
-    atomic_fetch_add_explicit(&load->units, units, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&load->units, units, memory_order_relaxed) == 0)
+        put(&load->busy_ns, now_ns);
 }
 
 void kv_load_leave(kv_load *load, uint32_t units)
@@ -65,6 +66,8 @@ void kv_load_avoid(kv_load *load, uint64_t now_ns, kv_random *random)
 
 void kv_load_reached(kv_load *load)
 {
+    if (atomic_load_explicit(&load->failures, memory_order_relaxed) == 0)
+        return;
     atomic_store_explicit(&load->failures, 0, memory_order_relaxed);
     put(&load->avoid_ns, 0);
 }
@@ -74,20 +77,36 @@ bool kv_load_is_avoided(const kv_load *load, uint64_t now_ns)
     return get(&load->avoid_ns) > now_ns;
 }
 
+/* For how long a node with something under way has not answered. */
+static uint64_t silence(const kv_load *load, uint64_t now_ns)
+{
+    uint64_t heard_ns = get(&load->heard_ns);
+    uint64_t busy_ns = get(&load->busy_ns);
+    uint64_t since_ns = heard_ns > busy_ns ? heard_ns : busy_ns;
+
+    return now_ns > since_ns ? now_ns - since_ns : 0;
+}
+
+/* What is left of a latency that was noted a while ago. */
+static uint64_t faded(uint64_t latency_ns, uint64_t heard_ns, uint64_t now_ns)
+{
+    uint64_t age_ns = now_ns > heard_ns ? now_ns - heard_ns : 0;
+    uint64_t shift = age_ns / ((uint64_t)KV_CLIENT_LATENCY_HALF_MS * NS_PER_MS);
+
+    return latency_ns >> (shift < FADE_SHIFT_MAX ? shift : FADE_SHIFT_MAX);
+}
+
 static uint64_t cost(const kv_load *load, uint64_t now_ns)
 {
     uint32_t units = atomic_load_explicit(&load->units, memory_order_relaxed);
     uint64_t latency_ns = get(&load->latency_ns);
-    uint64_t heard_ns = get(&load->heard_ns);
+    uint64_t silence_ns = silence(load, now_ns);
 
     if (latency_ns == 0)
         latency_ns = KV_CLIENT_LATENCY_FIRST_NS;
-    if (units == 0 && now_ns > heard_ns) {
-        uint64_t shift = (now_ns - heard_ns) / ((uint64_t)KV_CLIENT_LATENCY_HALF_MS * NS_PER_MS);
-
-        latency_ns >>= shift < FADE_SHIFT_MAX ? shift : FADE_SHIFT_MAX;
-    }
-    return latency_ns * ((uint64_t)units + 1);
+    if (units == 0)
+        return faded(latency_ns, get(&load->heard_ns), now_ns);
+    return (latency_ns > silence_ns ? latency_ns : silence_ns) * ((uint64_t)units + 1);
 }
 
 /* Who may be chosen, by index; returns how many. */
@@ -107,14 +126,18 @@ static uint32_t candidates_of(const kv_load *loads, const kv_member *members, ui
 static uint32_t first_again(const kv_load *loads, const kv_member *members, uint32_t count,
                             uint32_t excluded)
 {
-    uint32_t best = count;
+    uint64_t best_ns = UINT64_MAX;
+    uint32_t best = 0;
 
-    for (uint32_t i = 0; i < count; i++)
-        if (members[i].endpoint != excluded &&
-            (best == count ||
-             get(&loads[members[i].endpoint].avoid_ns) < get(&loads[members[best].endpoint].avoid_ns)))
-            best = i;
-    return best < count ? best : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t avoid_ns = get(&loads[members[i].endpoint].avoid_ns);
+
+        if (members[i].endpoint == excluded || avoid_ns >= best_ns)
+            continue;
+        best = i;
+        best_ns = avoid_ns;
+    }
+    return best;
 }
 
 uint32_t kv_load_choose(const kv_load *loads, const kv_member *members, uint32_t count,

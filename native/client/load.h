@@ -2,11 +2,11 @@
  * leave alone for a while.
  *
  * Work is counted in units, so that one large read weighs as much as the small ones that take as
- * long. A node's cost is what a unit took there lately times the units that are under way. Reads
- * take the cheaper one of two members that are drawn at random (Mitzenmacher, The power of two
+ * long. A node's cost is what a unit took there lately, or for how long it has kept its callers
+ * waiting if that is more, times the units that are under way. Reads take the cheaper one of two members that are drawn at random (Mitzenmacher, The power of two
  * choices in randomized load balancing, 2001): always taking the cheapest makes all callers run to
  * the same one. What a unit took fades while nothing is under way, so that a node that was slow
- * once is tried again; it does not fade for a node that keeps callers waiting.
+ * once is tried again.
  *
  * Shared by all lanes: numbers are atomic and need not agree with each other. Pure: time and random
  * numbers come in. */
@@ -19,6 +19,7 @@
 typedef struct kv_load {
     atomic_ullong latency_ns; /* of a unit, smoothed; 0: not known */
     atomic_ullong heard_ns;   /* when that was noted last */
+    atomic_ullong busy_ns;    /* since when something is under way */
     atomic_ullong avoid_ns;   /* until when it is left alone */
     atomic_uint units;        /* under way */
     atomic_uint failures;     /* in a row */
@@ -29,7 +30,7 @@ typedef struct kv_load {
 
 /* What so many bytes of values weigh. */
 uint32_t kv_load_units(uint64_t size);
-void kv_load_enter(kv_load *load, uint32_t units);
+void kv_load_enter(kv_load *load, uint32_t units, uint64_t now_ns);
 void kv_load_leave(kv_load *load, uint32_t units);
 /* An answer to so many units took so long. */
 void kv_load_note(kv_load *load, uint32_t units, uint64_t elapsed_ns, uint64_t now_ns);

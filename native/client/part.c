@@ -65,11 +65,11 @@ void kv_part_close(kv_part *part)
 {
     assert(!kv_timer_is_set(&part->pause));
     assert(kv_list_empty(&part->link) && kv_list_empty(&part->call_link));
-    kv_part_charge(part, NULL);
+    kv_part_charge(part, NULL, 0);
     free(part);
 }
 
-void kv_part_charge(kv_part *part, kv_load *load)
+void kv_part_charge(kv_part *part, kv_load *load, uint64_t now_ns)
 {
     uint32_t units = kv_load_units(part->values_size + part->room);
 
@@ -77,7 +77,7 @@ void kv_part_charge(kv_part *part, kv_load *load)
         kv_load_leave(part->load, units);
     part->load = load;
     if (load)
-        kv_load_enter(load, units);
+        kv_load_enter(load, units, now_ns);
 }
 
 static void checksums_compute(kv_part *part, const kv_item *items)

@@ -85,7 +85,7 @@ kv_part *kv_part_open(const kv_batch *batch, const kv_cut *cut);
 kv_part *kv_part_open_control(uint32_t kind, uint32_t target, const void *body, uint32_t body_size);
 void kv_part_close(kv_part *part);
 /* Count it as work of a node from now on (NULL: of none). */
-void kv_part_charge(kv_part *part, kv_load *load);
+void kv_part_charge(kv_part *part, kv_load *load, uint64_t now_ns);
 /* Make the message, to be sent from its first byte. Computes checksums the first time. */
 void kv_part_encode(kv_part *part, const kv_request *request, const kv_part_envelope *envelope);
 /* Ranges of what is left to send; returns how many, with their bytes in *size. */

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 
 static const kv_cut_limits limits_default_get = {
     .count = KV_MESSAGE_COUNT_MAX,
@@ -60,7 +61,7 @@ void kv_call_pause(kv_part *part)
     assert(kv_list_empty(&part->link));
     part->state = KV_PART_PAUSED;
     part->pause.expire = pause_ends;
-    kv_part_charge(part, NULL);
+    kv_part_charge(part, NULL, 0);
     kv_timer_set(part->lane->reactor, &part->pause, kv_clock_ns() + pause_ns);
 }
 
@@ -199,9 +200,9 @@ static int control_add(kv_call *call, kv_part *part, kv_member member)
     return error;
 }
 
-/* A flush of every member that `before` (NULL: no table) does not have. -EAGAIN: what a chain holds
- * cannot be flushed, since nobody serves it. */
-static int flush_add(kv_call *call, const kv_route_table *before)
+/* A flush of every member that is not among `known`. -EAGAIN: what a chain holds cannot be flushed,
+ * since nobody serves it. */
+static int flush_add(kv_call *call, const kv_member *known, uint32_t known_count)
 {
     const kv_route_table *routing = call->routing;
     int error = 0;
@@ -212,10 +213,23 @@ static int flush_add(kv_call *call, const kv_route_table *before)
     for (uint32_t i = 0; i < routing->member_count && error == 0; i++) {
         kv_member member = routing->members[i];
 
-        if (!before || !kv_route_table_has(before, member))
+        if (!kv_member_is_among(known, known_count, member))
             error = control_add(
                 call, kv_part_open_control(KV_CONTROL_FLUSH, member.target, NULL, 0), member);
     }
+    return error;
+}
+
+/* The same for those that `before` does not have. */
+static int flush_add_new(kv_call *call, const kv_route_table *before)
+{
+    kv_member *known;
+    int error = kv_route_table_sort(before, &known);
+
+    if (error < 0)
+        return error;
+    error = flush_add(call, known, before->member_count);
+    free(known);
     return error;
 }
 
@@ -235,7 +249,7 @@ int kv_call_place(kv_call *call)
     kv_cut_limits limits;
 
     if (call->kind == KV_CALL_FLUSH)
-        return flush_add(call, NULL);
+        return flush_add(call, NULL, 0);
     if (call->kind == KV_CALL_CONTROL)
         return control_place(call);
     limits = limits_of(call);
@@ -266,7 +280,7 @@ static void flush_retry(kv_part *part)
     kv_call *call = part->call;
     kv_route_table *before = routing_refresh(call);
     kv_member member = {part->connection->endpoint, part->target};
-    int error = before ? flush_add(call, before) : 0;
+    int error = before ? flush_add_new(call, before) : 0;
 
     if (before)
         kv_route_table_release(before);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int member_compare(const void *left, const void *right)
 {
@@ -92,6 +93,8 @@ int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t no
 
 static bool chains_legal(const kv_route_chains *from)
 {
+    if (from->chain_count > KV_SLOT_COUNT_MAX)
+        return false;
     for (uint32_t i = 0; i < from->member_count; i++)
         if (from->members[i].node >= from->node_count)
             return false;
@@ -107,24 +110,40 @@ static bool chains_legal(const kv_route_chains *from)
     return slots_legal(from->slot_chains, from->slot_count, from->chain_count);
 }
 
+/* A chain behind those that are there, with its members. */
+static void chain_add(kv_route_table *routing, const kv_route_chains *from,
+                      const kv_chain_route *chain)
+{
+    uint32_t first = routing->member_count;
+
+    routing->chains[routing->chain_count++] =
+        (kv_route_chain){chain->chain_version, first, chain->member_count};
+    for (uint32_t i = 0; i < chain->member_count; i++) {
+        const kv_chain_member *member = &from->members[chain->member_first + i];
+
+        routing->members[first + i] = (kv_member){from->endpoints[member->node], member->target};
+    }
+    routing->member_count += chain->member_count;
+    routing->spreads |= chain->member_count > 1;
+}
+
 int kv_route_table_open_chains(uint64_t version, const kv_route_chains *from,
                                kv_route_table **result)
 {
+    uint32_t member_count = 0; /* at most KV_CHAIN_TARGETS_LIMIT for each of KV_SLOT_COUNT_MAX */
     kv_route_table *routing;
 
     if (!chains_legal(from))
         return -EINVAL;
-    routing = table_allocate(version, from->chain_count, from->member_count, from->slot_count);
+    for (uint32_t i = 0; i < from->chain_count; i++)
+        member_count += from->chains[i].member_count;
+    routing = table_allocate(version, from->chain_count, member_count, from->slot_count);
     if (!routing)
         return -ENOMEM;
-    for (uint32_t i = 0; i < from->member_count; i++)
-        routing->members[i] =
-            (kv_member){from->endpoints[from->members[i].node], from->members[i].target};
-    for (uint32_t i = 0; i < from->chain_count; i++) {
-        routing->chains[i] = (kv_route_chain){from->chains[i].chain_version, from->chains[i].member_first,
-                                        from->chains[i].member_count};
-        routing->spreads |= routing->chains[i].member_count > 1;
-    }
+    routing->chain_count = routing->member_count = 0;
+    for (uint32_t i = 0; i < from->chain_count; i++)
+        chain_add(routing, from, &from->chains[i]);
+    assert(routing->member_count == member_count);
     for (uint32_t i = 0; i < from->slot_count; i++)
         routing->slots[i] = from->slot_chains[i];
     *result = routing;
@@ -152,6 +171,23 @@ uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant,
         return 0;
     return routing->slots[kv_placement_slot(kv_placement_of(tenant, name_space, key, key_size),
                                             routing->slot_count)];
+}
+
+int kv_route_table_sort(const kv_route_table *routing, kv_member **sorted)
+{
+    size_t size = routing->member_count * sizeof(kv_member);
+
+    *sorted = malloc(size > 0 ? size : 1);
+    if (!*sorted)
+        return -ENOMEM;
+    memcpy(*sorted, routing->members, size);
+    qsort(*sorted, routing->member_count, sizeof(kv_member), member_compare);
+    return 0;
+}
+
+bool kv_member_is_among(const kv_member *sorted, uint32_t count, kv_member member)
+{
+    return count > 0 && bsearch(&member, sorted, count, sizeof(kv_member), member_compare) != NULL;
 }
 
 bool kv_route_table_has(const kv_route_table *routing, kv_member member)

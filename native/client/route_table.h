@@ -56,7 +56,8 @@ int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t no
                         const uint32_t *slot_nodes, const uint32_t *slot_targets,
                         uint32_t slot_count, kv_route_table **routing);
 /* The same with chains. -EINVAL also: an index beyond its count, a chain version of 0 or beyond
- * KV_CHAIN_VERSION_LIMIT, more than KV_CHAIN_TARGETS_LIMIT members. */
+ * KV_CHAIN_VERSION_LIMIT, more than KV_CHAIN_TARGETS_LIMIT members, more chains than slots can be.
+ * Members of no chain are left out. */
 int kv_route_table_open_chains(uint64_t version, const kv_route_chains *chains,
                                kv_route_table **routing);
 kv_route_table *kv_route_table_hold(kv_route_table *routing);
@@ -64,6 +65,9 @@ void kv_route_table_release(kv_route_table *routing);
 /* The index of the chain of a key. */
 uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant,
                              const char *name_space, const void *key, uint32_t key_size);
+/* The members of all chains in an order in which they are found fast; the caller frees them. */
+int kv_route_table_sort(const kv_route_table *routing, kv_member **sorted);
+bool kv_member_is_among(const kv_member *sorted, uint32_t count, kv_member member);
 /* Whether some chain has this member. */
 bool kv_route_table_has(const kv_route_table *routing, kv_member member);
 

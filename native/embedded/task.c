@@ -164,9 +164,12 @@ static int task_begin(kv_task *task)
 
 static int task_open(kv_store *store, kv_request *request, kv_queue *queue, kv_task **result)
 {
-    kv_task *task = task_create(store, request, queue);
+    kv_task *task;
     int error;
 
+    if (request->flags != 0 || request->operation == KV_OP_LEND || request->operation == KV_OP_RECEIVE)
+        return -EINVAL; /* for a node, which drives such operations itself */
+    task = task_create(store, request, queue);
     if (!task)
         return -ENOMEM;
     error = task_begin(task);

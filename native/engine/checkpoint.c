@@ -55,10 +55,11 @@ bool kv_checkpoint_due(const kv_engine *engine)
 int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
                                uint64_t end)
 {
+    uint64_t version = kv_engine_version_max(engine);
     kv_header header = {
         .kind = KV_HEADER_CHECKPOINT,
         .fields = {generation, sequence, count, end, engine->journal.switch_run,
-                   engine->journal.switch_incarnation},
+                   engine->journal.switch_incarnation, version},
     };
     kv_file file = kv_checkpoint_file(generation);
     int result = engine->device->operations->file_reserve(engine->device, file, KV_PAGE_SIZE);

@@ -38,6 +38,8 @@
 #define KV_REGIONS_MAX 1024u               /* registered by callers */
 #define KV_PACK_RUN_SIZE_MAX (128u << 10)  /* packed values written together */
 #define KV_OPERATION_MEMORY_SHARE 4u       /* one operation holds at most 1/4 of the DRAM tier */
+#define KV_KEPT_OPERATION_PERCENT 50u      /* and one that keeps its values: held, retained. Items beyond are refused */
+#define KV_KEPT_PERCENT 75u                /* all of them together: others always find memory */
 #define KV_QUEUE_ORPHAN 7u                 /* kv_object.queue: dead, its space settled; freed with its last holder */
 #define KV_EVICTION_EXPECTED_MIN 4096u     /* cache mode without a limit of objects: it grows with what is there */
 #define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
@@ -46,6 +48,7 @@
 #define KV_JOURNAL_SHARE_SETS 4u           /* 1/4 of a step of the journal's file is kept for what has begun */
 #define KV_JOURNAL_SHARE_DELETES 16u       /* deletes go on longer: they make room */
 #define KV_JOURNAL_STAGED_SIZE 512u        /* and so much for each value that is staged */
+#define KV_SEQUENCE_MAX ((1ull << KV_OBJECT_SEQUENCE_BITS) - (1ull << 40)) /* updates are refused from here on */
 #define KV_WATERMARK_PERCENT 2u            /* cache mode keeps this share of the space free */
 
 /* Fields of file headers (kv_header.fields). */
@@ -56,7 +59,8 @@ enum {
     KV_CHECKPOINT_COUNT = 2,      /* objects */
     KV_CHECKPOINT_END = 3,        /* bytes of the file in use */
     KV_CHECKPOINT_RUN = 4,        /* that wrote it; its journal begins with groups of this run */
-    KV_CHECKPOINT_INCARNATION = 5 /* in which that run was */
+    KV_CHECKPOINT_INCARNATION = 5, /* in which that run was */
+    KV_CHECKPOINT_VERSION = 6      /* kv_engine_version_max */
 };
 
 typedef struct kv_work kv_work;
@@ -151,6 +155,7 @@ typedef struct kv_space {
     uint64_t retired_size;
     uint32_t orphan_count;  /* retired and flushed, but still being read */
     uint32_t staged_count;  /* values that have extents, but no record yet */
+    uint32_t held_count;    /* those of them whose sets are not settled: nobody knows when they will have one */
     bool full;              /* the file system refused to grow */
     bool compaction_wanted; /* a set waits for it, or was scattered */
     bool compaction_vain;   /* the last one freed nothing, and nothing was freed since */
@@ -216,6 +221,7 @@ struct kv_engine {
     uint64_t unwritten_epoch;     /* by the parity of the epoch they began in; a flush begins a new one */
     uint64_t delete_sequence;  /* of the last delete by a client */
     uint64_t removal_sequence; /* of the last delete of any kind: a client's delete depends on it */
+    uint64_t version_max;      /* highest version of an object, those that are gone included */
     uint64_t last_flush_ms;
     uint64_t expiry_cursor;
     uint64_t scan_now_ms;
@@ -230,6 +236,8 @@ struct kv_engine {
     uint64_t direct_count;  /* values that the device moves from or to them now */
     uint64_t fill_count;    /* device reads into frames that are out, also for operations that were aborted */
     uint64_t sets_coming; /* small sets that will append soon: a flush waits for them */
+    uint64_t kept_size;   /* of the DRAM tier, by operations that keep their values */
+    uint64_t held_objects; /* items of held sets that may become objects of their own */
     kv_store_statistics statistics;
 };
 
@@ -261,7 +269,7 @@ struct kv_work {
     uint32_t checksum;
     uint32_t received;   /* receive: bytes of the value that have come */
     uint32_t pending;    /* device writes out */
-    uint32_t run;
+    uint32_t run;        /* set: of values written together: 1 + the index of the first of them */
     uint16_t piece_count;
     uint8_t state;
     uint32_t position;   /* packed: where in the run's memory */
@@ -271,9 +279,12 @@ struct kv_work {
     uint8_t linked;      /* set at durability memory: findable before it is stored */
     uint8_t epoch;       /* parity of the one in which it was linked */
     uint8_t outcome;     /* kv_status once visible */
+    uint8_t given;       /* kv_status once answered */
     uint8_t retried;
     uint8_t awaits;      /* receive: it has its memory, and bytes are to come; the stepping thread's */
     uint8_t intact;      /* get: the copy matched its checksum */
+    uint8_t held;        /* counted in kv_space.held_count */
+    uint8_t promised;    /* counted in held_objects */
     int32_t error;
 };
 
@@ -294,8 +305,7 @@ struct kv_operation {
     uint32_t kind;
     uint32_t count;
     uint32_t next;         /* first item not begun */
-    kv_frame *run_frame;   /* receive: memory of the run whose values are coming; the stepping thread's, as are the next four */
-    uint64_t awaited_size; /* receive: bytes that have memory and have not come */
+    uint64_t awaited_size; /* receive: bytes that have memory and have not come; the stepping thread's, as are the next three */
     uint64_t came_size;    /* receive: bytes that have come since the last write began */
     uint32_t came_next;    /* receive: first item that has not come */
     uint32_t write_next;   /* set: first item whose write has not begun */
@@ -304,13 +314,18 @@ struct kv_operation {
     uint32_t done_count;
     uint32_t waiting_count; /* get: items in KV_WORK_WAITING */
     uint32_t outstanding;  /* device writes out */
-    uint32_t run_count;
     uint32_t named_count;  /* lend: items that kv_operation_next told; the stepping thread's */
     uint32_t lent_count;   /* lend: values held for the caller, named or not */
     bool running;          /* being stepped, or `ready` was called */
     bool again;            /* something happened while it ran */
     bool waits_visible;    /* wait_sequence counts against visible, else against flushed */
     bool if_absent;
+    bool held;             /* receive: nothing is set before it is settled */
+    bool settled;
+    bool retained;         /* receive: the memory of values stays, until it is released */
+    bool keeps;            /* receive: held, or retained when it began */
+    bool versioned;        /* receive: see KV_REQUEST_VERSIONED and KV_REQUEST_EXACT */
+    bool exact;
     bool unstepped;        /* receive: a value is complete and no step has seen it; the stepping thread's */
     bool coming;           /* counted in sets_coming */
     bool complete;         /* every item has its status */
@@ -406,6 +421,9 @@ void kv_tier_release(kv_tier *tier, kv_frame *frame);
 kv_frame *kv_tier_at(const kv_tier *tier, uint32_t handle);
 /* The longest run of memory that begins at byte `position` of the frame. */
 uint8_t *kv_frame_range(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t *size);
+/* Where bytes [position, position + size) of the frame are; returns the number of ranges, at most KV_LENT_RANGES_MAX. */
+uint32_t kv_frame_ranges(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t size,
+                         struct iovec *ranges);
 
 /* space.c: extents of the device. Locked. */
 int kv_space_open(kv_engine *engine, uint64_t slab_size, uint64_t space_size);
@@ -450,13 +468,16 @@ int kv_journal_settle(kv_engine *engine, bool flush);
 int kv_journal_write_header(kv_engine *engine, uint64_t generation);
 
 /* update.c. Locked: the ways an object changes, each with its record and its sequence. The journal has room (KV_RECORD_SIZE_MAX). */
-uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank);
+
+/* Whether a new object is pinned: as the one that it replaces, or as it says itself. */
+typedef enum kv_pinning { KV_PINNED_AS_BEFORE = 0, KV_PINNED_AS_IT_IS = 1 } kv_pinning;
+uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning);
 uint64_t kv_update_delete(kv_engine *engine, kv_object *object, uint64_t hash, uint8_t flags);
 uint64_t kv_update_pin(kv_engine *engine, kv_object *object, bool pinned);
 /* `object` is the same version of its key at a new place. */
 uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash);
 /* Durability memory, in two parts: link an object that is not stored yet, and record it once it is. */
-void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank);
+void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning);
 int kv_update_store(kv_engine *engine, kv_object *object, const kv_extent *pieces, uint32_t count, bool packed);
 void kv_record_of(const kv_engine *engine, const kv_object *object, kv_record *record);
 

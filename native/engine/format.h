@@ -34,14 +34,14 @@
  *
  * Record, unaligned. SET and MOVE:
  *
- *   0      1       2          4      8          12          20      22            k     k+key_size
- *   +------+-------+----------+------+----------+-----------+-------+-------------+-----+--------+
- *   | kind | flags | key_size | size | checksum | expiry_ms | piece | sequence_of | key | pieces |
- *   | u8   | u8    | u16      | u32  | u32      | u64       | count | u64 or none |     |        |
- *   +------+-------+----------+------+----------+-----------+-------+-------------+-----+--------+
+ *   0      1       2          4      8          12          20      22            k-8       k
+ *   +------+-------+----------+------+----------+-----------+-------+-------------+---------+-----+--------+
+ *   | kind | flags | key_size | size | checksum | expiry_ms | piece | sequence_of | version | key | pieces |
+ *   | u8   | u8    | u16      | u32  | u32      | u64       | count | u64 or none | or none |     |        |
+ *   +------+-------+----------+------+----------+-----------+-------+-------------+---------+-----+--------+
  *
- *   The piece count is a u16. k is 30 with flag SEQUENCED (every MOVE, every record of a
- *   checkpoint), else 22.
+ *   The piece count is a u16. The sequence is there with flag SEQUENCED (every MOVE, every record of
+ *   a checkpoint); the version, a u64 too, with flag VERSIONED (objects of a chain). So k is 22, 30 or 38.
  *
  * Piece:                      DELETE, PIN, UNPIN:                 OPEN:
  *   0             5       6   0      1       2          4         0      1       2             10
@@ -61,7 +61,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define KV_FORMAT_VERSION 1u
+#define KV_FORMAT_VERSION 2u
 #define KV_PAGE_SIZE 4096u
 #define KV_GROUP_HEADER_SIZE 64u
 #define KV_GROUP_SIZE_MAX (4u << 20) /* of a whole group with header and padding */
@@ -71,7 +71,7 @@
 #define KV_PIECE_SIZE 6u         /* as stored in a record */
 #define KV_PIECE_OFFSET_BITS 46u /* extents end at or below 64 TiB */
 #define KV_RECORD_SIZE_MIN 2u
-#define KV_RECORD_SIZE_MAX (30u + KV_KEY_SIZE_MAX + KV_PIECE_SIZE * KV_SLAB_PIECES_MAX)
+#define KV_RECORD_SIZE_MAX (38u + KV_KEY_SIZE_MAX + KV_PIECE_SIZE * KV_SLAB_PIECES_MAX)
 
 _Static_assert(KV_GROUP_SIZE_MAX % KV_PAGE_SIZE == 0, "groups are written in whole pages");
 _Static_assert(KV_CHECKPOINT_BLOCK_SIZE_MAX % KV_PAGE_SIZE == 0, "so are blocks");
@@ -86,7 +86,8 @@ typedef enum kv_header_kind {
 
 /* Fields of a superblock: slab_size, space_size (0: grows), created_ms, flags. Of a journal:
  * generation, sequence (of the first record to come). Of a checkpoint: generation, sequence (every
- * update up to it is inside), count (objects), end (bytes of the file in use). */
+ * update up to it is inside), count (objects), end (bytes of the file in use), run, incarnation,
+ * version (highest of any object). */
 typedef struct kv_header {
     kv_header_kind kind;
     uint8_t uuid[16];
@@ -120,6 +121,7 @@ typedef struct kv_record {
     uint32_t checksum;
     uint64_t expiry_ms;   /* 0: never; OPEN: incarnation */
     uint64_t sequence_of; /* MOVE, checkpoint: the object's own sequence, not 0; else 0 */
+    uint64_t version;     /* SET, MOVE: the object's in its chain, 0: it has none */
     const void *key;      /* decoding: into the input; NULL where the kind has none */
     kv_extent pieces[KV_SLAB_PIECES_MAX];
 } kv_record;
@@ -128,8 +130,9 @@ typedef struct kv_record {
 #define KV_RECORD_FLAG_PACKED 2u  /* SET, MOVE: the single piece is a byte range of a pack */
 #define KV_RECORD_FLAG_EXPIRED 4u /* DELETE: one of this and the next, or neither */
 #define KV_RECORD_FLAG_EVICTED 8u /* DELETE */
-/* On storage only: encode sets it where sequence_of is not 0, decode takes it away. */
+/* On storage only: encode sets them where sequence_of and version are not 0, decode takes them away. */
 #define KV_RECORD_FLAG_SEQUENCED 16u
+#define KV_RECORD_FLAG_VERSIONED 32u
 
 /* Bytes the record takes; encode writes exactly that many. Only what the kind carries matters.
  * Encode asserts what decode refuses. An expiry that no kv_object can hold is stored as what the
@@ -137,7 +140,7 @@ typedef struct kv_record {
 size_t kv_record_size(const kv_record *record);
 size_t kv_record_encode(const kv_record *record, void *target);
 /* Bytes consumed, or -EBADMSG: short input, unknown kind, a flag the kind does not have, sizes
- * beyond limits, an expiry no object can hold, pieces that are no legal extents or do not fit the
+ * beyond limits, an expiry, sequence or version no object can hold, pieces that are no legal extents or do not fit the
  * value (all but the last are wholly used, the last is used).
  * Fields that the kind does not carry become 0, pieces beyond piece_count are left alone. Whether
  * extents overlap, lie inside the space and suit their slab is kv_slab_claim's to say; whether a

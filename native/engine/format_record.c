@@ -28,6 +28,7 @@ enum {
 enum {
     VALUE_HEAD_SIZE = AT_SEQUENCE_OF,
     SEQUENCE_SIZE = 8,
+    VERSION_SIZE = 8,
     KEY_HEAD_SIZE = 4,
     AT_INCARNATION = 2,
     OPEN_SIZE = 10,
@@ -35,9 +36,9 @@ enum {
 };
 
 _Static_assert(KV_RECORD_SIZE_MIN == CLOSE_SIZE, "CLOSE is the smallest record");
-_Static_assert(KV_RECORD_SIZE_MAX == VALUE_HEAD_SIZE + SEQUENCE_SIZE + KV_KEY_SIZE_MAX +
+_Static_assert(KV_RECORD_SIZE_MAX == VALUE_HEAD_SIZE + SEQUENCE_SIZE + VERSION_SIZE + KV_KEY_SIZE_MAX +
                                          KV_PIECE_SIZE * KV_SLAB_PIECES_MAX,
-               "a MOVE with the longest key and all pieces is the largest record");
+               "a MOVE of an object with a version, with the longest key and all pieces is the largest record");
 _Static_assert(KV_PIECE_OFFSET_BITS == 40 + 6 && KV_SLAB_UNIT == 1u << 6,
                "an offset in units fills the five bytes it is stored in");
 _Static_assert(KV_OBJECT_LOCATION_BITS == 40, "what a record can name an object can hold");
@@ -115,12 +116,16 @@ static bool record_legal(const kv_record *record)
         return record->kind >= KV_RECORD_SET && record->kind <= KV_RECORD_CLOSE;
     if (record->kind == KV_RECORD_MOVE && record->sequence_of == 0)
         return false;
+    if (record->sequence_of >> KV_OBJECT_SEQUENCE_BITS != 0 ||
+        record->version >> KV_OBJECT_VERSION_BITS != 0)
+        return false;
     return record->size <= KV_VALUE_SIZE_MAX && pieces_legal(record);
 }
 
 static size_t value_head_size(const kv_record *record)
 {
-    return VALUE_HEAD_SIZE + (record->sequence_of ? SEQUENCE_SIZE : 0);
+    return VALUE_HEAD_SIZE + (size_t)(record->sequence_of ? SEQUENCE_SIZE : 0) +
+           (size_t)(record->version ? VERSION_SIZE : 0);
 }
 
 size_t kv_record_size(const kv_record *record)
@@ -140,6 +145,10 @@ static size_t value_encode(const kv_record *record, uint8_t *bytes)
     if (record->sequence_of) {
         bytes[AT_FLAGS] |= KV_RECORD_FLAG_SEQUENCED;
         kv_endian_store_u64(bytes + AT_SEQUENCE_OF, record->sequence_of);
+    }
+    if (record->version) {
+        bytes[AT_FLAGS] |= KV_RECORD_FLAG_VERSIONED;
+        kv_endian_store_u64(bytes + at - VERSION_SIZE, record->version);
     }
     kv_endian_store_u16(bytes + AT_KEY_SIZE, record->key_size);
     kv_endian_store_u32(bytes + AT_SIZE, record->size);
@@ -196,6 +205,20 @@ static void pieces_load(const uint8_t *bytes, kv_record *record)
     }
 }
 
+/* A u64 that is there with a flag alone, and then is not 0. *at moves behind it. */
+static bool optional_load(const uint8_t *bytes, size_t size, kv_record *record, uint8_t flag, size_t *at,
+                          uint64_t *number)
+{
+    if (!(record->flags & flag))
+        return true;
+    if (size - *at < sizeof(*number))
+        return false;
+    record->flags &= (uint8_t)~flag;
+    *number = kv_endian_load_u64(bytes + *at);
+    *at += sizeof(*number);
+    return *number != 0;
+}
+
 /* Each count is bounded before it moves a pointer; what the fields say is judged by the caller. */
 static bool value_load(const uint8_t *bytes, size_t size, kv_record *record)
 {
@@ -203,15 +226,9 @@ static bool value_load(const uint8_t *bytes, size_t size, kv_record *record)
 
     if (size < VALUE_HEAD_SIZE)
         return false;
-    if (record->flags & KV_RECORD_FLAG_SEQUENCED) {
-        at += SEQUENCE_SIZE;
-        if (size < at)
-            return false;
-        record->flags &= (uint8_t)~KV_RECORD_FLAG_SEQUENCED;
-        record->sequence_of = kv_endian_load_u64(bytes + AT_SEQUENCE_OF);
-        if (record->sequence_of == 0)
-            return false;
-    }
+    if (!optional_load(bytes, size, record, KV_RECORD_FLAG_SEQUENCED, &at, &record->sequence_of) ||
+        !optional_load(bytes, size, record, KV_RECORD_FLAG_VERSIONED, &at, &record->version))
+        return false;
     record->key_size = kv_endian_load_u16(bytes + AT_KEY_SIZE);
     record->size = kv_endian_load_u32(bytes + AT_SIZE);
     record->checksum = kv_endian_load_u32(bytes + AT_CHECKSUM);
@@ -259,6 +276,7 @@ int64_t kv_record_decode(const void *source, size_t size, kv_record *record)
     record->checksum = 0;
     record->expiry_ms = 0;
     record->sequence_of = 0;
+    record->version = 0;
     record->key = NULL;
 
     if (carries_value(record->kind))

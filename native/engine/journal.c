@@ -116,6 +116,8 @@ int kv_journal_admit(kv_engine *engine, uint64_t margin)
     uint64_t wanted = journal->offset + KV_PAGE_SIZE + journal->fill_size + margin;
     int result;
 
+    if (journal->next >= KV_SEQUENCE_MAX)
+        return -ENOSPC;
     if (wanted <= journal->reserved_size)
         return 0;
     if (journal->vain_ms != 0 && kv_engine_now(engine) - journal->vain_ms < JOURNAL_RETRY_MS)

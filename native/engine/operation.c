@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define OPERATION_SUBMITS_FIRST 64u
+#define RECEIVE_FLAGS \
+    (KV_REQUEST_VERSIONED | KV_REQUEST_HELD | KV_REQUEST_RETAINED | KV_REQUEST_EXACT)
 
 static bool kind_moves_values(uint32_t kind)
 {
@@ -38,6 +40,8 @@ static int request_check(const kv_request *request)
     if (!known || request->count > KV_BATCH_COUNT_LIMIT || (request->count > 0 && !request->items))
         return -EINVAL;
     if (needs_stats && request->count > 0 && !request->stats)
+        return -EINVAL;
+    if (request->flags & ~(kind == KV_OP_RECEIVE ? RECEIVE_FLAGS : 0u))
         return -EINVAL;
     for (uint32_t i = 0; i < request->count; i++) {
         const kv_item *item = &request->items[i];
@@ -78,6 +82,11 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
         operation->order = (uint32_t *)(operation->works + works);
     operation->running = true;
     operation->if_absent = request->if_absent != 0;
+    operation->versioned = request->flags & KV_REQUEST_VERSIONED;
+    operation->held = request->flags & KV_REQUEST_HELD;
+    operation->retained = request->flags & KV_REQUEST_RETAINED;
+    operation->keeps = operation->held || operation->retained;
+    operation->exact = request->flags & KV_REQUEST_EXACT;
     kv_list_init(&operation->ready);
     kv_list_init(&operation->wait);
     kv_list_init(&operation->wait_journal);
@@ -275,7 +284,7 @@ void kv_operation_abort(kv_operation *operation, kv_status status)
 
     assert(status != KV_OK);
     pthread_mutex_lock(&engine->lock);
-    if (!operation->answered && operation->abort_status == 0) {
+    if (!operation->answered && !operation->settled && operation->abort_status == 0) {
         operation->abort_status = status;
         kv_operation_wake(operation);
     }

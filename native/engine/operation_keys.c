@@ -52,7 +52,7 @@ static kv_object *find(kv_operation *operation, uint32_t i, const keys_window *w
 static void stat_fill(const kv_object *object, kv_item *item, kv_item_stat *stat)
 {
     item->result_size = object->size;
-    stat->version = kv_object_sequence(object);
+    stat->version = kv_object_version_told(object);
     stat->expiry_ms = kv_object_expiry_ms(object);
     stat->checksum = object->checksum;
     stat->flags = object->pinned ? KV_ITEM_PINNED : 0;

@@ -16,7 +16,7 @@ void kv_lend_describe(kv_operation *operation, uint32_t i, const kv_object *obje
 {
     kv_item_stat *stat = &operation->request->stats[i];
 
-    stat->version = kv_object_sequence(object);
+    stat->version = kv_object_version_told(object);
     stat->expiry_ms = kv_object_expiry_ms(object);
     stat->checksum = object->checksum;
     stat->flags = object->pinned ? KV_ITEM_PINNED : 0;
@@ -86,25 +86,9 @@ int64_t kv_operation_next(kv_operation *operation)
 uint32_t kv_operation_lent(const kv_operation *operation, uint32_t i, struct iovec *ranges)
 {
     const kv_work *work = &operation->works[i];
-    uint32_t position = 0;
-    uint32_t count = 0;
 
     assert(i < operation->count && work->frame);
-    while (position < work->size) {
-        uint32_t size;
-        uint8_t *begin = kv_frame_range(&operation->engine->tier, work->frame,
-                                        work->frame->skip + position, &size);
-
-        if (size > work->size - position)
-            size = work->size - position;
-        if (count > 0 && (uint8_t *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == begin)
-            ranges[count - 1].iov_len += size; /* pieces that happen to be neighbours */
-        else
-            ranges[count++] = (struct iovec){.iov_base = begin, .iov_len = size};
-        position += size;
-    }
-    assert(count <= KV_LENT_RANGES_MAX);
-    return count;
+    return kv_frame_ranges(&operation->engine->tier, work->frame, work->frame->skip, work->size, ranges);
 }
 
 void kv_operation_return(kv_operation *operation, uint32_t i)

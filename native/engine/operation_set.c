@@ -121,6 +121,8 @@ static void set_abort(kv_operation *operation)
     kv_list_remove(&operation->wait);
     if (operation->kind == KV_OP_RECEIVE)
         kv_push_abort(operation);
+    if (operation->held)
+        kv_hold_decided(operation);
     for (uint32_t i = begun; i < operation->count; i++)
         kv_set_close(operation, &operation->works[i], operation->abort_status);
     operation->next = operation->count;
@@ -205,7 +207,7 @@ static void set_write(kv_operation *operation, uint32_t first, uint32_t end)
         work->state = work->size > 0 ? KV_WORK_WRITING : KV_WORK_WRITTEN;
         if (work->outcome != KV_OK && !work->packed)
             work->state = KV_WORK_WRITTEN; /* it will be given up */
-        if (early && !operation->answered && work->outcome == KV_OK)
+        if (early && !operation->answered && work->outcome == KV_OK && !kv_set_is_held(operation))
             kv_set_link_unstored(operation, work);
     }
     for (uint32_t i = first; i < end; i++) {
@@ -240,8 +242,8 @@ bool kv_set_step(kv_operation *operation)
     }
     operation->write_next = end;
     set_write(operation, first, end);
-    operation->complete = operation->done_count == operation->count;
-    operation->closed = operation->close_next == operation->count;
+    operation->complete = operation->done_count == operation->count && !kv_set_is_held(operation);
+    operation->closed = operation->close_next == operation->count && !operation->retained;
     pthread_mutex_unlock(&engine->lock);
     kv_operation_submit(operation);
     return progress || (receives && end > first);

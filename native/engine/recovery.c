@@ -104,6 +104,9 @@ static int restore(kv_recovery *recovery, const kv_record *record, uint64_t sequ
     object->pinned = (record->flags & KV_RECORD_FLAG_PINNED) != 0;
     kv_object_set_expiry_ms(object, record->expiry_ms);
     kv_object_set_sequence(object, sequence);
+    kv_object_set_version(object, record->version);
+    if (record->version > recovery->engine->version_max)
+        recovery->engine->version_max = record->version;
     if (kv_object_set_pieces(recovery->engine, object, record->pieces, record->piece_count, packed) < 0)
         return -ENOMEM;
     note_classes(recovery, object, record);
@@ -420,10 +423,14 @@ static int recover(kv_recovery *recovery)
         return kv_recovery_refuse(recovery, KV_FILE_SLABS, 0, "its header is damaged");
     if (result == 0)
         result = choose_checkpoint(recovery, &file, &header);
+    if (result == 0 && header.fields[KV_CHECKPOINT_SEQUENCE] >> KV_OBJECT_SEQUENCE_BITS != 0)
+        return kv_recovery_refuse(recovery, file, 0, "its sequence is impossible");
     if (result == 0)
         result = load_checkpoint(recovery, file, &header);
     if (result < 0)
         return result;
+    if (header.fields[KV_CHECKPOINT_VERSION] > engine->version_max)
+        engine->version_max = header.fields[KV_CHECKPOINT_VERSION];
     engine->statistics.checkpoint_sequence = header.fields[KV_CHECKPOINT_SEQUENCE];
     engine->checkpoint_size = header.fields[KV_CHECKPOINT_END];
     result = kv_recovery_replay(recovery, &header);

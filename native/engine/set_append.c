@@ -10,18 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+void kv_set_count_memory(kv_operation *operation, int64_t size)
+{
+    operation->held_size += (uint64_t)size;
+    if (operation->keeps)
+        operation->engine->kept_size += (uint64_t)size;
+}
+
+static void release_frame(kv_operation *operation, kv_frame **frame)
+{
+    if (!*frame)
+        return;
+    kv_set_count_memory(operation, -(int64_t)(*frame)->span);
+    kv_engine_release_frame(operation->engine, *frame);
+    *frame = NULL;
+}
+
 void kv_set_release_frames(kv_operation *operation, kv_work *work)
 {
-    if (work->frame) {
-        operation->held_size -= work->frame->span;
-        kv_engine_release_frame(operation->engine, work->frame);
-        work->frame = NULL;
-    }
-    if (work->staging) {
-        operation->held_size -= work->staging->span;
-        kv_engine_release_frame(operation->engine, work->staging);
-        work->staging = NULL;
-    }
+    release_frame(operation, &work->frame);
+    release_frame(operation, &work->staging);
+}
+
+/* What is retained is the memory that bytes were pushed to: a packed value's own frame only serves readers. */
+static void close_frames(kv_operation *operation, kv_work *work)
+{
+    if (!operation->retained)
+        kv_set_release_frames(operation, work);
+    else if (work->packed)
+        release_frame(operation, &work->frame);
 }
 
 void kv_set_answer(kv_operation *operation, kv_work *work, kv_status status)
@@ -30,12 +47,15 @@ void kv_set_answer(kv_operation *operation, kv_work *work, kv_status status)
     if (work->answered)
         return;
     work->answered = 1;
+    work->given = (uint8_t)status;
     kv_operation_finish(operation, (uint32_t)(work - operation->works), status);
 }
 
 void kv_set_close(kv_operation *operation, kv_work *work, kv_status status)
 {
-    kv_set_release_frames(operation, work);
+    close_frames(operation, work);
+    if (operation->held)
+        kv_hold_end(operation, work);
     if (work->pieces != &work->extent)
         free(work->pieces);
     work->pieces = NULL;
@@ -76,6 +96,7 @@ static kv_status set_admit(kv_operation *operation, kv_work *work)
     kv_engine *engine = operation->engine;
     kv_object *object = work->object;
     kv_object *old = kv_index_find(engine->index, work->hash, object->key, object->key_size);
+    kv_status status;
 
     if (operation->kind == KV_OP_MOVE) {
         bool same = old && old->stored && kv_object_sequence(old) == kv_object_sequence(object) &&
@@ -85,12 +106,41 @@ static kv_status set_admit(kv_operation *operation, kv_work *work)
     }
     if (operation->if_absent && old && !kv_object_expired(old, kv_engine_now(engine)))
         return KV_EXISTS;
-    return quota_check(engine, old);
+    status = quota_check(engine, old);
+    return status == KV_QUOTA && operation->held ? KV_OK : status; /* it was promised its place */
+}
+
+/* What the request says of the object beyond its value: known by now. */
+static void object_describe(const kv_operation *operation, kv_work *work)
+{
+    const kv_item_stat *stat;
+
+    if (!operation->versioned && !operation->exact)
+        return;
+    stat = &operation->request->stats[work - operation->works];
+    if (operation->versioned) {
+        kv_object_set_version(work->object, stat->version);
+        kv_object_set_expiry_ms(work->object, stat->expiry_ms);
+    }
+    if (operation->exact)
+        work->object->pinned = (stat->flags & KV_ITEM_PINNED) != 0;
+}
+
+static kv_pinning pinning_of(const kv_operation *operation)
+{
+    return operation->exact ? KV_PINNED_AS_IT_IS : KV_PINNED_AS_BEFORE;
 }
 
 static kv_status status_of(int error)
 {
     return error == ENOSPC ? KV_NO_SPACE : error == ENOMEM ? KV_UNAVAILABLE : KV_IO_ERROR;
+}
+
+kv_status kv_set_outcome(const kv_work *work)
+{
+    if (work->outcome != KV_OK || !work->error)
+        return work->outcome;
+    return status_of(work->error);
 }
 
 /* Locked: a value that replaces one whose write a flush may wait for takes its place there: the older one, once
@@ -122,7 +172,8 @@ void kv_set_link_unstored(kv_operation *operation, kv_work *work)
         return;
     }
     epoch = epoch_for(engine, work);
-    kv_update_link(engine, work->object, work->hash, rank);
+    object_describe(operation, work);
+    kv_update_link(engine, work->object, work->hash, rank, pinning_of(operation));
     kv_object_hold(work->object);
     if (work->frame) {
         work->frame->state = KV_FRAME_FILLED;
@@ -135,6 +186,19 @@ void kv_set_link_unstored(kv_operation *operation, kv_work *work)
     work->object->epoch = epoch;
     engine->unwritten_counts[work->epoch]++;
     kv_set_answer(operation, work, KV_OK);
+}
+
+void kv_set_link_settled(kv_operation *operation)
+{
+    if (operation->engine->options.durability != KV_DURABILITY_MEMORY)
+        return;
+    for (uint32_t i = operation->append_next; i < operation->write_next; i++) {
+        kv_work *work = &operation->works[i];
+        bool written = work->state == KV_WORK_WRITING || work->state == KV_WORK_WRITTEN;
+
+        if (written && !work->linked && kv_set_outcome(work) == KV_OK)
+            kv_set_link_unstored(operation, work);
+    }
 }
 
 void kv_set_written(kv_operation *operation, kv_work *work)
@@ -183,7 +247,8 @@ static void append_written(kv_operation *operation, kv_work *work)
     if (operation->kind == KV_OP_MOVE) {
         work->sequence = kv_update_move(engine, object, work->hash);
     } else {
-        work->sequence = kv_update_set(engine, object, work->hash, rank);
+        object_describe(operation, work);
+        work->sequence = kv_update_set(engine, object, work->hash, rank, pinning_of(operation));
         if (work->frame) {
             work->frame->state = KV_FRAME_FILLED;
             work->frame->verified = 1; /* the checksum is of these bytes */
@@ -206,7 +271,7 @@ static bool append_one(kv_operation *operation, kv_work *work)
     if (engine->offline)
         return false;
     if (work->error || work->outcome != KV_OK) {
-        kv_set_discard(operation, work, work->error ? status_of(work->error) : work->outcome);
+        kv_set_discard(operation, work, kv_set_outcome(work));
         return true;
     }
     if (operation->abort_status && !work->linked) {
@@ -245,6 +310,8 @@ bool kv_set_append(kv_operation *operation)
     kv_engine *engine = operation->engine;
     uint32_t before = operation->append_next;
 
+    if (kv_set_is_held(operation))
+        return false;
     while (operation->append_next < operation->next) {
         kv_work *work = &operation->works[operation->append_next];
 

@@ -21,6 +21,7 @@ static void value_complete(kv_operation *operation, uint32_t i)
     const kv_tier *tier = &operation->engine->tier;
     kv_work *work = &operation->works[i];
     uint32_t end = work->position + work->size;
+    const kv_frame *run_frame;
 
     work->awaits = 0;
     operation->unstepped = true;
@@ -28,12 +29,15 @@ static void value_complete(kv_operation *operation, uint32_t i)
         work->outcome = KV_CORRUPT;
     if (work->size == 0)
         return;
-    if (!work->packed)
+    if (!work->packed) {
         kv_set_clear(tier, work->frame, work->size, work->frame->span);
-    else if (i + 1 < operation->next && operation->works[i + 1].run == work->run)
-        kv_set_clear(tier, operation->run_frame, end, operation->works[i + 1].position);
+        return;
+    }
+    run_frame = kv_set_run_frame(work);
+    if (i + 1 < operation->next && operation->works[i + 1].run == work->run)
+        kv_set_clear(tier, run_frame, end, operation->works[i + 1].position);
     else
-        kv_set_clear(tier, operation->run_frame, end, operation->run_frame->span);
+        kv_set_clear(tier, run_frame, end, run_frame->span);
 }
 
 void kv_push_await(kv_operation *operation, uint32_t first, uint32_t count)
@@ -55,8 +59,7 @@ bool kv_push_has_enough(const kv_operation *operation)
     return operation->awaited_size >= KV_STAGE_SIZE;
 }
 
-/* Everything has come: a flush may now wait for what is small. */
-static void push_came(kv_operation *operation)
+void kv_push_came(kv_operation *operation)
 {
     uint64_t size = 0;
 
@@ -78,8 +81,8 @@ uint32_t kv_push_end(kv_operation *operation)
     while (operation->came_next < operation->next && !operation->works[operation->came_next].awaits)
         operation->came_next++;
     end = operation->came_next;
-    if (end == operation->count && before < end)
-        push_came(operation);
+    if (end == operation->count && before < end && !kv_set_is_held(operation))
+        kv_push_came(operation);
     if (end < operation->next && operation->came_size < KV_STAGE_SIZE)
         return operation->write_next; /* more is coming: it shares the submission */
     while (end > operation->write_next && end < operation->next && operation->works[end].packed &&
@@ -129,9 +132,7 @@ uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *byte
     if (!work->packed) {
         work->checksum = kv_set_copy_in(tier, work->frame, work->received, bytes, size, work->checksum);
     } else {
-        if (work->staging)
-            operation->run_frame = work->staging;
-        work->checksum = kv_set_copy_in(tier, operation->run_frame, work->position + work->received,
+        work->checksum = kv_set_copy_in(tier, kv_set_run_frame(work), work->position + work->received,
                                         bytes, size, work->checksum);
         if (work->frame)
             kv_set_copy_in(tier, work->frame, work->received, bytes, size, 0);

@@ -17,7 +17,7 @@ static int reserve_frame(kv_operation *operation, kv_work *work)
     work->frame = kv_tier_allocate(&operation->engine->tier, span, work->size);
     if (!work->frame)
         return -EBUSY;
-    operation->held_size += span;
+    kv_set_count_memory(operation, span);
     return 0;
 }
 
@@ -100,6 +100,16 @@ static int run_reserve_objects(kv_operation *operation, uint32_t i, uint32_t cou
     return 0;
 }
 
+/* A frame of its own for a packed value, so that readers find it in memory; where there is none, they do not. */
+static void run_reserve_frame(kv_operation *operation, kv_work *work)
+{
+    if (operation->kind == KV_OP_MOVE || (operation->keeps && kv_hold_admit(operation, work->size) < 0))
+        return;
+    work->frame = kv_tier_allocate(&operation->engine->tier, work->size, work->size);
+    if (work->frame)
+        kv_set_count_memory(operation, work->frame->span);
+}
+
 /* Reserve a run for packed values: memory, a place in a pack, an object each. */
 static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint32_t size, uint64_t now_ms)
 {
@@ -120,9 +130,8 @@ static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint
             kv_engine_release_frame(engine, staging);
         return result;
     }
-    operation->held_size += span;
+    kv_set_count_memory(operation, span);
     operation->works[i].staging = staging;
-    operation->run_count++;
     engine->space.staged_count += count;
     for (uint32_t k = i; k < i + count; k++) {
         kv_work *work = &operation->works[k];
@@ -134,14 +143,13 @@ static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint
         work->pieces = &work->extent;
         work->piece_count = 1;
         work->packed = 1;
-        work->run = operation->run_count;
+        work->run = i + 1;
         work->position = position;
         work->state = KV_WORK_STAGED;
         position += part;
-        if (operation->kind != KV_OP_MOVE)
-            work->frame = kv_tier_allocate(&engine->tier, work->size, work->size);
-        if (work->frame)
-            operation->held_size += work->frame->span;
+        if (operation->held)
+            kv_hold_begin(operation, work);
+        run_reserve_frame(operation, work);
     }
     return 0;
 }
@@ -175,10 +183,11 @@ static int single_reserve(kv_operation *operation, uint32_t i, uint64_t now_ms)
     if (result == 0 && work->size > 0)
         result = reserve_extents(operation, work);
     if (result == 0) {
-        operation->run_count++;
         operation->engine->space.staged_count++;
-        work->run = operation->run_count;
+        work->run = i + 1;
         work->state = KV_WORK_STAGED;
+        if (operation->held)
+            kv_hold_begin(operation, work);
         return 0;
     }
     kv_set_release_frames(operation, work);
@@ -186,6 +195,12 @@ static int single_reserve(kv_operation *operation, uint32_t i, uint64_t now_ms)
         kv_index_destroy(operation->engine->index, work->object);
     work->object = NULL;
     return result;
+}
+
+/* Whether items are looked up, each by itself, when they begin: what a held set finds only later counts. */
+static bool looks_up_first(const kv_operation *operation)
+{
+    return operation->held ? kv_hold_promises_objects(operation) : operation->if_absent;
 }
 
 /* What can be told without reserving anything. True: the item is settled. */
@@ -206,10 +221,15 @@ static bool set_refuse(kv_operation *operation, uint32_t i, uint64_t now_ms)
         kv_set_close(operation, work, KV_TOO_LARGE);
         return true;
     }
-    if (!operation->if_absent)
+    if (!looks_up_first(operation))
         return false;
     object = kv_index_find(engine->index, work->hash, (const void *)item->key, item->key_size);
-    if (!object || kv_object_expired(object, now_ms))
+    if (operation->held && !object &&
+        kv_index_count(engine->index) + engine->held_objects >= engine->options.objects_max) {
+        kv_set_close(operation, work, KV_QUOTA);
+        return true;
+    }
+    if (operation->held || !object || kv_object_expired(object, now_ms))
         return false;
     work->sequence = kv_object_sequence(object);
     work->outcome = KV_EXISTS;
@@ -217,13 +237,13 @@ static bool set_refuse(kv_operation *operation, uint32_t i, uint64_t now_ms)
     return true;
 }
 
-/* How many values from `i` on go into one run: each key of an if_absent batch is looked up by itself. */
+/* How many values from `i` on go into one run. */
 static uint32_t run_count(kv_operation *operation, uint32_t i, uint32_t *size)
 {
     const kv_request *request = operation->request;
     uint32_t count = run_measure(operation, i, size);
 
-    if (count > 1 && operation->if_absent) {
+    if (count > 1 && looks_up_first(operation)) {
         *size = kv_round_up(request->items[i].value_size, KV_SLAB_UNIT);
         count = 1;
     }
@@ -261,8 +281,16 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
         kv_set_close(operation, &operation->works[i], KV_NO_SPACE);
         return 1;
     }
-    result = -ENOSPC;
     count = run_count(operation, i, &size);
+    if (operation->keeps)
+        result = kv_hold_admit(operation, count > 0 ? size : operation->request->items[i].value_size);
+    if (result == -EBUSY)
+        return result;
+    if (result == -EFBIG) {
+        kv_set_close(operation, &operation->works[i], KV_TOO_LARGE);
+        return 1;
+    }
+    result = -ENOSPC;
     if (count > 0)
         result = run_reserve(operation, i, count, size, now_ms);
     if (result == 0)
@@ -286,7 +314,7 @@ bool kv_set_begin_more(kv_operation *operation)
 
     kv_list_remove(&operation->wait);
     while (operation->next < operation->count &&
-           operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE &&
+           (operation->keeps || operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE) &&
            operation->held_size < held_before + KV_STAGE_SIZE && !kv_push_has_enough(operation)) {
         int begun = set_begin(operation, operation->next, now_ms);
 

@@ -114,7 +114,7 @@ static int space_refuse(kv_engine *engine, uint32_t size)
         kv_journal_want_flush(engine);
         return -EAGAIN;
     }
-    if (space->orphan_count > 0 || (cache && space->staged_count > 0))
+    if (space->orphan_count > 0 || (cache && space->staged_count > space->held_count))
         return -EAGAIN;
     return space_want_compaction(engine) ? -EAGAIN : -ENOSPC;
 }

@@ -49,7 +49,7 @@ static void entry_put(uint8_t *target, const kv_object *object, uint16_t flags)
 {
     uint16_t key_size = (uint16_t)object->key_size;
     uint32_t size = object->size;
-    uint64_t version = kv_object_sequence(object);
+    uint64_t version = kv_object_version_told(object);
     uint64_t expiry_ms = kv_object_expiry_ms(object);
 
     memcpy(target, &key_size, sizeof(key_size));
@@ -60,23 +60,73 @@ static void entry_put(uint8_t *target, const kv_object *object, uint16_t flags)
     memcpy(target + LIST_HEADER_SIZE, object->key, key_size);
 }
 
+/* Where the object's entry of `size` bytes goes; NULL: it does not fit, and the listing stops before its run. */
+static uint8_t *entry_place(listing *state, const kv_object *object, uint64_t size)
+{
+    uint8_t *place = state->buffer + state->used;
+
+    stop_note(&state->stop, state->engine, object, state->used);
+    if (state->used + size > state->size) {
+        state->stop.full = true;
+        state->used = state->stop.before;
+        return NULL;
+    }
+    state->used += size;
+    return place;
+}
+
 static void list_object(void *context, kv_object *object)
 {
     listing *state = context;
-    uint64_t size = LIST_HEADER_SIZE + object->key_size;
+    uint8_t *place;
 
     if (state->stop.full || kv_object_expired(object, state->now_ms) ||
         object->key_size < state->prefix_size ||
         memcmp(object->key, state->prefix, state->prefix_size) != 0)
         return;
-    stop_note(&state->stop, state->engine, object, state->used);
-    if (state->used + size > state->size) {
-        state->stop.full = true;
-        state->used = state->stop.before;
+    place = entry_place(state, object, LIST_HEADER_SIZE + object->key_size);
+    if (place)
+        entry_put(place, object, object->pinned ? KV_ITEM_PINNED : 0);
+}
+
+/* {u16 key_size, u16 flags, u32 size, u32 checksum, u64 version, u64 expiry_ms, stored key} */
+static void list_stored_object(void *context, kv_object *object)
+{
+    listing *state = context;
+    uint16_t key_size = (uint16_t)object->key_size;
+    uint16_t flags = object->pinned ? KV_ITEM_PINNED : 0;
+    uint32_t size = object->size;
+    uint64_t version = kv_object_version(object);
+    uint64_t expiry_ms = kv_object_expiry_ms(object);
+    uint8_t *place = state->stop.full ? NULL : entry_place(state, object, KV_STORED_ENTRY_SIZE + key_size);
+
+    if (!place)
         return;
+    memcpy(place, &key_size, sizeof(key_size));
+    memcpy(place + 2, &flags, sizeof(flags));
+    memcpy(place + 4, &size, sizeof(size));
+    memcpy(place + 8, &object->checksum, sizeof(object->checksum));
+    memcpy(place + 12, &version, sizeof(version));
+    memcpy(place + 20, &expiry_ms, sizeof(expiry_ms));
+    memcpy(place + KV_STORED_ENTRY_SIZE, object->key, key_size);
+}
+
+/* From the cursor on until the buffer is full or the objects have ended; moves the cursor. */
+static int64_t list(kv_engine *engine, uint64_t *cursor, kv_index_visit *visit, listing *state)
+{
+    bool more = *cursor != UINT64_MAX;
+
+    state->stop.fragment = FRAGMENT_NONE;
+    while (more && !state->stop.full) {
+        pthread_mutex_lock(&engine->lock);
+        more = kv_index_scan(engine->index, cursor, visit, state);
+        pthread_mutex_unlock(&engine->lock);
     }
-    entry_put(state->buffer + state->used, object, object->pinned ? KV_ITEM_PINNED : 0);
-    state->used += size;
+    if (state->stop.full)
+        *cursor = state->stop.fragment << 32;
+    else
+        *cursor = UINT64_MAX;
+    return state->stop.full && state->used == 0 ? -(int64_t)ENOBUFS : (int64_t)state->used;
 }
 
 int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, uint32_t prefix_size,
@@ -88,19 +138,15 @@ int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, 
                      .buffer = buffer,
                      .size = size,
                      .now_ms = kv_engine_now(engine)};
-    bool more = *cursor != UINT64_MAX;
 
-    state.stop.fragment = FRAGMENT_NONE;
-    while (more && !state.stop.full) {
-        pthread_mutex_lock(&engine->lock);
-        more = kv_index_scan(engine->index, cursor, list_object, &state);
-        pthread_mutex_unlock(&engine->lock);
-    }
-    if (state.stop.full)
-        *cursor = state.stop.fragment << 32;
-    else
-        *cursor = UINT64_MAX;
-    return state.stop.full && state.used == 0 ? -(int64_t)ENOBUFS : (int64_t)state.used;
+    return list(engine, cursor, list_object, &state);
+}
+
+int64_t kv_engine_list_stored(kv_engine *engine, uint64_t *cursor, void *buffer, uint64_t size)
+{
+    listing state = {.engine = engine, .buffer = buffer, .size = size};
+
+    return list(engine, cursor, list_stored_object, &state);
 }
 
 typedef struct verification {

@@ -292,3 +292,25 @@ uint8_t *kv_frame_range(const kv_tier *tier, const kv_frame *frame, uint32_t pos
     assert(!"a frame's pieces hold its span");
     return NULL;
 }
+
+uint32_t kv_frame_ranges(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t size,
+                         struct iovec *ranges)
+{
+    uint32_t end = position + size;
+    uint32_t count = 0;
+
+    while (position < end) {
+        uint32_t part;
+        uint8_t *begin = kv_frame_range(tier, frame, position, &part);
+
+        if (part > end - position)
+            part = end - position;
+        if (count > 0 && (uint8_t *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == begin)
+            ranges[count - 1].iov_len += part; /* pieces that happen to be neighbours */
+        else
+            ranges[count++] = (struct iovec){.iov_base = begin, .iov_len = part};
+        position += part;
+    }
+    assert(count <= KV_LENT_RANGES_MAX);
+    return count;
+}

@@ -63,6 +63,7 @@ void kv_record_of(const kv_engine *engine, const kv_object *object, kv_record *r
     record->checksum = object->checksum;
     record->expiry_ms = kv_object_expiry_ms(object);
     record->sequence_of = kv_object_sequence(object);
+    record->version = kv_object_version(object);
     record->piece_count = (uint16_t)kv_object_pieces(engine, object, record->pieces);
 }
 
@@ -109,6 +110,8 @@ static void object_link(kv_engine *engine, kv_object *old, kv_object *object, ui
     else if (kv_index_link(engine->index, hash, object) < 0)
         kv_engine_fail(engine, ENOMEM);
     count_object(engine, object, 1);
+    if (kv_object_version(object) > engine->version_max)
+        engine->version_max = kv_object_version(object);
     if (!engine->eviction)
         return;
     if (old && old->queue != 0) {
@@ -124,13 +127,14 @@ static void object_link(kv_engine *engine, kv_object *old, kv_object *object, ui
     }
 }
 
-uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank)
+uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
     kv_record record;
     uint64_t sequence;
 
-    object->pinned = old ? old->pinned : 0;
+    if (pinning == KV_PINNED_AS_BEFORE)
+        object->pinned = old ? old->pinned : 0;
     kv_record_of(engine, object, &record);
     record.sequence_of = 0;
     sequence = append(engine, &record);
@@ -186,6 +190,7 @@ uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash)
     object->pinned = old->pinned;
     object->frequency = old->frequency;
     kv_object_set_expiry_ms(object, kv_object_expiry_ms(old));
+    kv_object_set_version(object, kv_object_version(old));
     kv_record_of(engine, object, &record);
     record.kind = KV_RECORD_MOVE;
     sequence = append(engine, &record);
@@ -201,12 +206,13 @@ uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash)
     return sequence;
 }
 
-void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank)
+void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
 
     assert(!object->stored);
-    object->pinned = old ? old->pinned : 0;
+    if (pinning == KV_PINNED_AS_BEFORE)
+        object->pinned = old ? old->pinned : 0;
     object_link(engine, old, object, hash, rank);
     if (!old)
         return;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-static kv_secret *secret_hold(kv_node *node)
+kv_secret *kv_secret_hold(kv_node *node)
 {
     kv_secret *secret;
 
@@ -60,7 +60,7 @@ int kv_greeting_begin(kv_session *session)
         free(greeting);
         return -EIO; /* without randomness a proof could be replayed */
     }
-    greeting->secret = secret_hold(node);
+    greeting->secret = kv_secret_hold(node);
     kv_hello_begin_node(&greeting->hello, &grant, greeting->secret ? greeting->secret->bytes : NULL,
                         greeting->secret ? greeting->secret->size : 0, nonce);
     session->greeting = greeting;

@@ -4,7 +4,7 @@
  *
  * A request's block holds everything that its operation will point to. */
 
-#include "node/node_state.h"
+#include "node/chain.h"
 
 #include "bytes/endian.h"
 
@@ -17,8 +17,8 @@ static bool wants_stats(uint32_t operation)
     return operation == KV_OP_STAT || operation == KV_OP_GET || operation == KV_OP_SET;
 }
 
-static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size,
-                         uint32_t prefix_size)
+/* `keys_size`: of keys as they are stored. */
+static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size)
 {
     size_t size = sizeof(kv_node_request) + (size_t)count * sizeof(kv_item);
 
@@ -26,28 +26,30 @@ static size_t block_size(uint32_t operation, uint32_t count, uint64_t keys_size,
         size += (size_t)count * sizeof(kv_item_stat);
     if (operation == KV_OP_GET)
         size += (size_t)count * sizeof(uint32_t);
-    return size + keys_size + (size_t)count * prefix_size;
+    return size + keys_size;
 }
 
 uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *head)
 {
+    uint64_t keys_size = head->columns_size + (uint64_t)head->count * session->prefix_size;
     /* GET has everything that any operation has. */
-    return block_size(KV_OP_GET, head->count, head->columns_size, session->prefix_size);
+    uint64_t size = block_size(KV_OP_GET, head->count, keys_size);
+
+    /* Relaxed: nodes are told of chains before they serve them. */
+    if (atomic_load_explicit(&session->loop->node->chained, memory_order_relaxed))
+        size += kv_chain_update_size(head->count);
+    return size;
 }
 
 /* Items from the columns: stored keys are built behind them. */
 static void items_fill(kv_node_request *request, const kv_wire_request *wire)
 {
     const kv_session *session = request->session;
-    kv_item *items = (kv_item *)(request + 1);
-    kv_item_stat *stats = (kv_item_stat *)(items + wire->count);
-    uint32_t *order = (uint32_t *)(stats + (wants_stats(wire->operation) ? wire->count : 0));
-    uint8_t *key = (uint8_t *)(order + (wire->operation == KV_OP_GET ? wire->count : 0));
+    kv_item *items = request->request.items;
+    kv_item_stat *stats = request->request.stats;
+    uint8_t *key = kv_incoming_keys(request);
     const uint8_t *source = wire->keys;
 
-    request->request.items = items;
-    request->request.stats = wants_stats(wire->operation) ? stats : NULL;
-    request->order = order;
     for (uint32_t i = 0; i < wire->count; i++) {
         uint32_t size = kv_endian_load_u16(wire->key_sizes + (size_t)i * 2);
 
@@ -77,29 +79,38 @@ static uint32_t engine_operation(uint32_t operation)
     }
 }
 
-/* Takes over what the connection reserved. NULL: no memory. */
-static kv_node_request *request_create(kv_session *session, const kv_wire_request *wire,
-                                       uint64_t id)
+uint8_t *kv_incoming_keys(kv_node_request *request)
+{
+    return (uint8_t *)(request->order + (request->kind == KV_OP_GET ? request->count : 0));
+}
+
+kv_node_request *kv_incoming_create(kv_session *session, uint32_t operation, uint32_t count,
+                                    uint64_t keys_size, uint64_t id)
 {
     kv_blocks *blocks = &session->loop->blocks;
-    size_t size = block_size(wire->operation, wire->count, wire->keys_size, session->prefix_size);
+    size_t size = block_size(operation, count, keys_size);
     kv_node_request *request = kv_blocks_take(blocks, size);
+    kv_item_stat *stats;
+    kv_item *items;
 
     if (!request)
         return NULL;
+    items = (kv_item *)(request + 1);
+    stats = (kv_item_stat *)(items + count);
     assert(size <= session->message_reserved);
     memset(request, 0, sizeof(*request));
     request->session = session;
     request->id = id;
     request->size = size;
-    request->kind = wire->operation;
-    request->count = wire->count;
-    request->request = (kv_request){.count = wire->count,
-                                    .operation = engine_operation(wire->operation),
-                                    .if_absent = wire->if_absent,
-                                    .ttl_ms = wire->ttl_ms};
-    items_fill(request, wire);
+    request->kind = operation;
+    request->count = count;
+    request->request = (kv_request){.items = items,
+                                    .stats = wants_stats(operation) ? stats : NULL,
+                                    .count = count,
+                                    .operation = engine_operation(operation)};
+    request->order = (uint32_t *)(stats + (wants_stats(operation) ? count : 0));
     kv_serving_init(request);
+    request->pool = session->pool;
     request->reserved = session->message_reserved;
     session->message_reserved = 0;
     session->references++;
@@ -119,8 +130,7 @@ static void request_recall(kv_node_request *request, const uint8_t *statuses)
     }
 }
 
-/* Whether the update is to be applied; otherwise it was answered, or the connection cut. */
-static bool channel_begin(kv_node_request *request, const kv_wire_request *wire)
+bool kv_incoming_enter_channel(kv_node_request *request, const kv_wire_request *wire)
 {
     kv_session *session = request->session;
     kv_node *node = session->loop->node;
@@ -165,13 +175,19 @@ static uint32_t right_for(uint32_t operation)
 static void request_begin(kv_node_request *request, const kv_wire_request *wire)
 {
     kv_session *session = request->session;
+    kv_chain *chain;
 
     request->target = kv_node_target(session->loop->node, wire->target);
+    /* Acquire: with kv_node_set_chains, which made the chain. */
+    chain = request->target ? atomic_load_explicit(&request->target->chain, memory_order_acquire)
+                            : NULL;
     if (!(session->rights & right_for(wire->operation)))
         kv_serving_refuse(request, KV_DENIED);
     else if (!request->target)
         kv_serving_refuse(request, KV_WRONG_TARGET);
-    else if (!kv_request_updates(wire->operation) || channel_begin(request, wire))
+    else if (chain)
+        kv_chain_serve(chain, request, wire);
+    else if (!kv_request_updates(wire->operation) || kv_incoming_enter_channel(request, wire))
         kv_serving_begin(request, wire->timeout_ms);
 }
 
@@ -187,11 +203,16 @@ void kv_incoming_begin(kv_session *session, const kv_message_head *head, const u
         kv_session_cut(session, KV_EVENT_CUT_PROTOCOL, -error, "%.150s", message);
         return;
     }
-    request = request_create(session, &wire, head->request);
+    request = kv_incoming_create(session, wire.operation, wire.count,
+                                 wire.keys_size + (uint64_t)wire.count * session->prefix_size,
+                                 head->request);
     if (!request) {
         kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a request");
         return;
     }
+    request->request.if_absent = wire.if_absent;
+    request->request.ttl_ms = wire.ttl_ms;
+    items_fill(request, &wire);
     kv_counters_add(counters, KV_COUNTER(requests) + wire.operation, 1);
     kv_counters_add(counters, KV_COUNTER(keys) + wire.operation, wire.count);
     kv_counters_add(counters, KV_COUNTER(requests_in_flight), 1);

@@ -3,7 +3,8 @@
  *
  * A loop ends when it was told to and its last connection is gone. */
 
-#include "node/node_state.h"
+#include "node/chain.h"
+#include "node/peer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -58,6 +59,7 @@ static void stop(kv_mail *mail)
             kv_loop_stop(&loop->node->loops[i]);
     }
     for_each_connection(loop, cut_at_stop);
+    kv_peer_close_all(loop);
 }
 
 static void drain(kv_mail *mail)
@@ -78,17 +80,47 @@ int kv_loop_open(kv_loop *loop, kv_node *node)
     kv_list_init(&loop->connections);
     kv_list_init(&loop->speaking);
     kv_list_init(&loop->eager);
-    kv_list_init(&loop->waiting);
+    for (uint32_t pool = 0; pool < KV_NODE_POOLS; pool++)
+        kv_list_init(&loop->waiting[pool]);
+    kv_list_init(&loop->updates);
+    kv_list_init(&loop->peers);
+    kv_list_init(&loop->peers_touched);
     return kv_reactor_open(node->settings.reactor_driver, &loop->reactor);
 }
 
 void kv_loop_close(kv_loop *loop)
 {
-    assert(kv_list_empty(&loop->connections));
+    assert(kv_list_empty(&loop->connections) && kv_list_empty(&loop->peers));
+    assert(loop->update_count == 0);
     if (kv_timer_is_set(&loop->watch))
         kv_timer_stop(loop->reactor, &loop->watch);
     kv_reactor_close(loop->reactor);
     kv_blocks_close(&loop->blocks);
+}
+
+bool kv_loop_reserve(kv_loop *loop, uint32_t pool, uint64_t size)
+{
+    uint64_t taken = loop->forward_memory[pool];
+
+    assert(pool < KV_NODE_POOLS);
+    if (pool == 0 ? !kv_blocks_reserve(&loop->blocks, size)
+                  : taken > 0 && taken + size > KV_NODE_FORWARD_MEMORY)
+        return false;
+    if (pool > 0)
+        loop->forward_memory[pool] += size;
+    kv_counters_add(&loop->counters, KV_COUNTER(request_memory), size);
+    return true;
+}
+
+void kv_loop_release(kv_loop *loop, uint32_t pool, uint64_t size)
+{
+    assert(pool < KV_NODE_POOLS && (pool == 0 || loop->forward_memory[pool] >= size));
+    if (pool == 0)
+        kv_blocks_release(&loop->blocks, size);
+    else
+        loop->forward_memory[pool] -= size;
+    kv_counters_subtract(&loop->counters, KV_COUNTER(request_memory), size);
+    loop->memory_came = true;
 }
 
 void kv_loop_speak(kv_loop *loop, kv_session *session)
@@ -118,13 +150,14 @@ static void speak(kv_loop *loop)
  * little keeps its place. */
 static void serve_waiting(kv_loop *loop)
 {
-    while (loop->memory_came && !kv_list_empty(&loop->waiting)) {
-        kv_list *first = loop->waiting.next;
+    for (uint32_t pool = 0; loop->memory_came && pool < KV_NODE_POOLS; pool++)
+        while (!kv_list_empty(&loop->waiting[pool])) {
+            kv_list *first = loop->waiting[pool].next;
 
-        kv_receive_go_on(KV_CONTAINER(first, kv_session, waiting_link));
-        if (loop->waiting.next == first)
-            break;
-    }
+            kv_receive_go_on(KV_CONTAINER(first, kv_session, waiting_link));
+            if (loop->waiting[pool].next == first)
+                break;
+        }
     loop->memory_came = false;
 }
 
@@ -144,7 +177,8 @@ static void serve_eager(kv_loop *loop)
 
 static bool has_ended(const kv_loop *loop)
 {
-    return loop->stopping && loop->listener_count == 0 && kv_list_empty(&loop->connections);
+    return loop->stopping && loop->listener_count == 0 && kv_list_empty(&loop->connections) &&
+           kv_list_empty(&loop->peers) && loop->update_count == 0;
 }
 
 static void *run(void *argument)
@@ -153,11 +187,14 @@ static void *run(void *argument)
     kv_node *node = loop->node;
 
     while (!has_ended(loop)) {
-        bool busy = !kv_list_empty(&loop->eager) || !kv_list_empty(&loop->speaking);
+        bool busy = !kv_list_empty(&loop->eager) || !kv_list_empty(&loop->speaking) ||
+                    !kv_list_empty(&loop->updates) || !kv_list_empty(&loop->peers_touched);
 
         kv_reactor_turn(loop->reactor, busy ? 0 : KV_REACTOR_FOREVER);
         serve_eager(loop);
         serve_waiting(loop);
+        kv_chain_carry_out(loop);
+        kv_peer_work_all(loop);
         speak(loop);
         if (!kv_list_empty(&loop->connections) && !kv_timer_is_set(&loop->watch))
             kv_timer_set(loop->reactor, &loop->watch,

@@ -6,7 +6,7 @@
  * Loops start with the first listen, so that targets do not change under them. */
 
 #include "bytes/checksum.h"
-#include "node/node_state.h"
+#include "node/chain.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -82,7 +82,7 @@ static int settings_fill(kv_node *node, const kv_node_options *options)
         .connections_max = (uint32_t)or_default(options->connections_max,
                                                 KV_NODE_CONNECTIONS_DEFAULT),
         .requests_max = (uint32_t)or_default(options->requests_max, KV_NODE_REQUESTS_DEFAULT),
-        .rights = KV_RIGHT_READ | KV_RIGHT_WRITE | KV_RIGHT_ADMINISTER,
+        .rights = KV_RIGHT_READ | KV_RIGHT_WRITE | KV_RIGHT_ADMINISTER | KV_RIGHT_PEER,
         .reactor_driver = options->reactor_driver,
         .lent_connection = KV_NODE_LENT_CONNECTION_MAX,
     };
@@ -152,6 +152,8 @@ static void node_init(kv_node *node)
 
     pthread_mutex_init(&node->mutex, NULL);
     pthread_mutex_init(&node->channels_mutex, NULL);
+    pthread_mutex_init(&node->chains_mutex, NULL);
+    atomic_init(&node->resync_rate, KV_NODE_RESYNC_RATE_DEFAULT);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&node->quiet, &attributes);
@@ -163,6 +165,7 @@ static void node_free(kv_node *node)
 {
     kv_control_close(node);
     pthread_cond_destroy(&node->quiet);
+    pthread_mutex_destroy(&node->chains_mutex);
     pthread_mutex_destroy(&node->channels_mutex);
     pthread_mutex_destroy(&node->mutex);
     free(node);
@@ -223,6 +226,7 @@ static void lent_limit(kv_node *node)
         kv_store_statistics statistics;
 
         kv_store_statistics_read(node->targets[i].store, &statistics);
+        node->targets[i].memory_size = statistics.memory_capacity;
         sum += statistics.memory_capacity;
         if (statistics.memory_capacity / KV_NODE_LENT_CONNECTION_SHARE < settings->lent_connection)
             settings->lent_connection = statistics.memory_capacity / KV_NODE_LENT_CONNECTION_SHARE;
@@ -251,6 +255,8 @@ int kv_node_add_target(kv_node *node, uint32_t number, const kv_store_options *o
         return error;
     target->number = number;
     target->engine = kv_store_engine(target->store);
+    target->ttl_ms = options->ttl_ms;
+    target->objects_max = options->objects_max;
     node->target_count++;
     lent_limit(node);
     return 0;
@@ -397,6 +403,7 @@ int kv_node_close(kv_node *node, uint64_t timeout_ms)
 
     if (node->started)
         kv_control_stop(node);
+    kv_chain_stop_all(node);
     if (!loops_stop(node, timeout_ms))
         return -ETIMEDOUT; /* a device holds memory of ours: better kept than reused */
     for (uint32_t i = 0; i < running; i++)
@@ -408,6 +415,7 @@ int kv_node_close(kv_node *node, uint64_t timeout_ms)
     }
     kv_control_join(node); /* its last post may not have returned yet */
     loops_close(node, node->loop_count);
+    kv_chain_close_all(node);
     node_empty(node);
     node_free(node);
     return result;

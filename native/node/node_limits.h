@@ -41,6 +41,39 @@
 #define KV_NODE_LENT_SHARE 2u            /* of the tiers together: beyond it, one request of a connection at a time */
 #define KV_NODE_LENT_REQUEST_MAX (16ull << 20) /* what one request is taken to hold at most */
 
+/* Chains. What waits for a place further down a chain takes memory of that place's own pool, so
+ * that nodes never wait for each other in a circle. */
+#define KV_NODE_POOLS 4u               /* of a loop: clients', and forwards to places 1, 2, 3 and on */
+#define KV_NODE_FORWARD_MEMORY (8ull << 20) /* of such a pool; the largest forward goes in alone */
+#define KV_NODE_RETAINED_SHARE 2u      /* of a target's tier: values that wait for the successor */
+#define KV_NODE_RETAINED_REQUEST_QUARTERS 3u /* of the tier, that one update may retain */
+#define KV_NODE_SPACE_MARGIN (256ull << 20) /* with less free space updates are careful */
+#define KV_NODE_OBJECTS_MARGIN 65536u  /* the same for objects below a limit of theirs */
+#define KV_NODE_SPACE_AGE_MS 10u       /* how old the figure for free space may be */
+#define KV_NODE_REPLICA_PLACES 4096u
+
+/* A connection to another node of a chain. */
+#define KV_NODE_PEER_IN_FLIGHT 64u
+#define KV_NODE_PEER_BUFFER_SIZE 16384u
+#define KV_NODE_PEER_SEND_SIZE (512u << 10) /* messages are put into one system call until so much */
+#define KV_NODE_PEER_CONNECT_MS 2000u  /* of one attempt, hello included */
+#define KV_NODE_PEER_RESOLVE_MS 5u     /* between looks at a name that is being looked up */
+#define KV_NODE_PEER_BACKOFF_FIRST_MS 10u
+#define KV_NODE_PEER_BACKOFF_MAX_MS 500u
+#define KV_NODE_PEER_PAUSE_FIRST_MS 2u /* after a refusal that time heals */
+#define KV_NODE_PEER_PAUSE_MAX_MS 20u
+#define KV_NODE_PEER_SILENCE_MS 2000u  /* with messages under way: it is told, and then cut */
+#define KV_NODE_PEER_SILENCE_CUT_MS 10000u
+
+/* Resync. */
+#define KV_NODE_RESYNC_PAGE_SIZE 65536u
+#define KV_NODE_RESYNC_COMPARE_COUNT 256u
+#define KV_NODE_RESYNC_BATCH_COUNT 64u
+#define KV_NODE_RESYNC_BATCH_SIZE (1u << 20) /* of values, unless one is larger */
+#define KV_NODE_RESYNC_IN_FLIGHT 8u    /* batches */
+#define KV_NODE_RESYNC_RATE_DEFAULT (256ull << 20) /* bytes a second */
+#define KV_NODE_RESYNC_PAUSE_MS 20u    /* before a look at what was in the way */
+
 /* Free blocks that a loop keeps. */
 #define KV_BLOCKS_CACHE_SIZE_MAX (2ull << 20)
 
@@ -58,6 +91,7 @@
 _Static_assert(KV_NODE_BUFFER_SMALL_SIZE >= KV_MESSAGE_HEAD_SIZE, "a head fits any buffer");
 _Static_assert(KV_NODE_CONTROL_MEMORY_MAX >= KV_CONTROL_SIZE_LIMIT,
                "the largest control reply fits");
+_Static_assert(KV_NODE_PEER_BUFFER_SIZE >= KV_HELLO_MESSAGE_SIZE_MAX, "any hello message fits");
 _Static_assert(KV_NODE_WINDOW_BYTES >= KV_HELLO_MESSAGE_SIZE_MAX,
                "any hello message fits a window");
 

@@ -32,11 +32,20 @@ typedef struct kv_session kv_session;
 typedef struct kv_node_request kv_node_request;
 typedef struct kv_control kv_control;
 
+typedef struct kv_chain kv_chain;
+typedef struct kv_chain_update kv_chain_update;
+
 typedef struct kv_target {
     uint32_t number;
     kv_store *store;
     kv_engine *engine;
     atomic_bool offline_told; /* an event said so */
+    uint64_t ttl_ms;          /* default of its objects */
+    uint64_t objects_max;
+    uint64_t memory_size;     /* of its DRAM tier */
+    /* Its part in a chain; NULL: nobody told this node of chains, and it serves by itself. Set
+     * once, with everything behind it (release), by kv_node_set_chains. */
+    _Atomic(kv_chain *) chain;
 } kv_target;
 
 /* Freed with its last holder: hellos go on with the secret they began with. */
@@ -107,6 +116,12 @@ struct kv_node {
     kv_channels *channels;
     kv_events events;
     kv_controls controls;
+    pthread_mutex_t chains_mutex; /* one change of chains at a time */
+    struct kv_addresses *addresses; /* of other nodes; NULL before there are chains */
+    uint64_t routing_version;     /* of the chains, under chains_mutex */
+    _Atomic uint64_t lease_end_ns;
+    _Atomic uint64_t resync_rate; /* bytes a second; 0: no limit */
+    atomic_bool chained;          /* requests may come to more memory than by themselves */
     atomic_uint connection_count; /* accepted and not gone, refused ones too */
     atomic_uint refused_count;
     _Atomic uint64_t connection_last; /* number of the last one */
@@ -121,7 +136,12 @@ struct kv_loop {
     kv_list connections;
     kv_list speaking;      /* connections with something to send at the end of this turn */
     kv_list eager;         /* connections that had more to receive than one turn's share */
-    kv_list waiting;       /* connections that wait for memory of the pool */
+    kv_list waiting[KV_NODE_POOLS]; /* connections that wait for memory of a pool */
+    uint64_t forward_memory[KV_NODE_POOLS]; /* taken of each pool but the first, which is blocks' */
+    kv_list updates;       /* with effects to be carried out at the end of this turn */
+    kv_list peers;         /* that exist: connections to other nodes */
+    kv_list peers_touched; /* with something to do at the end of this turn */
+    uint32_t update_count; /* of chains, that this loop carries */
     kv_timer watch;
     kv_mail stop_mail;
     kv_mail drain_mail;
@@ -204,6 +224,7 @@ struct kv_session {
     kv_node_request *incoming; /* its values are arriving */
     kv_control *control;
     uint32_t rights;
+    uint32_t pool;         /* whose memory its messages take */
     uint32_t in_flight;    /* requests whose last reply is not built */
     uint64_t lent;         /* what its requests may hold of the DRAM tier */
     uint64_t message_reserved;
@@ -243,6 +264,11 @@ struct kv_node_request {
     uint64_t reserved;
     uint64_t lent;
     size_t size;           /* of this block */
+    kv_chain_update *update; /* an update of a chain, until it has ended there */
+    uint64_t epoch;        /* a read of a chain's target: as which it was let in; else 0 */
+    uint64_t chain_version;/* a forward: that the target went by when it ended */
+    uint32_t forward;      /* kv_forward_kind; 0: a client's */
+    uint32_t pool;         /* of `reserved` */
     uint32_t kind;         /* on the wire */
     uint32_t count;
     uint32_t named;        /* items that can be replied to; LEND: positions in order */
@@ -265,6 +291,10 @@ int kv_loop_start(kv_loop *loop);
 /* From any thread. */
 void kv_loop_stop(kv_loop *loop);
 void kv_loop_drain(kv_loop *loop);
+/* Memory of a pool for what a message may come to; false: not now. What exceeds a pool is granted
+ * when nothing else is in it. */
+bool kv_loop_reserve(kv_loop *loop, uint32_t pool, uint64_t size);
+void kv_loop_release(kv_loop *loop, uint32_t pool, uint64_t size);
 /* At the end of this turn the connection's replies are sent. */
 void kv_loop_speak(kv_loop *loop, kv_session *session);
 
@@ -298,6 +328,7 @@ void kv_greeting_step(kv_session *session, const kv_message_head *head, const ui
 void kv_greeting_end(kv_session *session);
 void kv_greeting_refuse(kv_session *session);
 /* NULL for none. */
+kv_secret *kv_secret_hold(kv_node *node);
 void kv_secret_release(kv_node *node, kv_secret *secret);
 
 static inline bool kv_session_is_live(const kv_session *session)
@@ -323,6 +354,19 @@ uint64_t kv_incoming_bound(const kv_session *session, const kv_message_head *hea
  * connection. */
 void kv_incoming_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns);
 
+/* A block for a request whose keys take so many bytes as they are stored; takes over what the
+ * connection reserved. NULL: no memory. */
+kv_node_request *kv_incoming_create(kv_session *session, uint32_t operation, uint32_t count,
+                                    uint64_t keys_size, uint64_t id);
+/* Where keys begin in the block, behind items, stats and order. */
+uint8_t *kv_incoming_keys(kv_node_request *request);
+/* Whether the update is to be applied; otherwise it was answered, or the connection cut. */
+bool kv_incoming_enter_channel(kv_node_request *request, const kv_wire_request *wire);
+
+/* forwarding.c: what another node sends down a chain. */
+uint64_t kv_forwarding_bound(const kv_message_head *head);
+void kv_forwarding_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns);
+
 /* serving.c: their operations. */
 void kv_serving_init(kv_node_request *request);
 void kv_serving_begin(kv_node_request *request, uint32_t timeout_ms);
@@ -339,6 +383,11 @@ void kv_serving_cancel(kv_session *session, uint64_t id);
 void kv_serving_abandon(kv_session *session, bool all);
 /* Its last reply was sent, or never will be; frees it when its operation has ended, too. */
 void kv_serving_settle(kv_node_request *request);
+/* Operation and deadline of a request whose operation is begun by somebody else. */
+void kv_serving_step(kv_node_request *request);
+void kv_serving_set_deadline(kv_node_request *request, uint32_t timeout_ms);
+/* Free it if nothing is left of it. */
+void kv_serving_forget(kv_node_request *request);
 /* The value at the next position was sent, or never will be: give it back. */
 void kv_serving_return(kv_node_request *request, uint32_t position);
 

@@ -12,7 +12,8 @@
  *    `order`.
  * 3. A window exists only while something is to be sent. */
 
-#include "node/node_state.h"
+#include "node/chain.h"
+#include "node/gather.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -140,7 +141,8 @@ static bool request_is_refused(const kv_node_request *request)
 /* Whether there is something to say that was not said. */
 static bool has_news(const kv_node_request *request)
 {
-    return !request->spoken && (request->replied < request->named || request_is_refused(request));
+    return !request->spoken && (request->replied < request->named || request_is_refused(request) ||
+                                (request->forward && request->answered));
 }
 
 static void reply_encode(kv_window *window, kv_outgoing_reply *reply, kv_loop *loop,
@@ -174,6 +176,51 @@ static void request_spoken(kv_node_request *request)
     request->spoken = true;
     session->in_flight--;
     kv_counters_subtract(&session->loop->counters, KV_COUNTER(requests_in_flight), 1);
+}
+
+static void answer_encode(kv_window *window, kv_outgoing_reply *reply)
+{
+    const kv_node_request *request = reply->request;
+    kv_chain *chain = request->target ? atomic_load_explicit(&request->target->chain,
+                                                             memory_order_relaxed)
+                                      : NULL;
+    uint8_t *bytes = reply_bytes(window, reply);
+    uint8_t statuses[KV_MESSAGE_COUNT_MAX];
+    kv_wire_forwarded wire = {.status = request->status,
+                              .count = reply->item_count,
+                              .chain_version = request->chain_version,
+                              .space_free = chain ? kv_chain_space(chain) : 0,
+                              .statuses = statuses};
+    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+                            .kind = KV_MESSAGE_FORWARDED,
+                            .count = reply->item_count,
+                            .request = request->id};
+
+    for (uint32_t i = 0; i < reply->item_count; i++)
+        statuses[i] = (uint8_t)request->request.items[i].status;
+    head.columns_size = kv_forwarded_encode(&wire, bytes + KV_MESSAGE_HEAD_SIZE);
+    kv_message_encode(&head, bytes);
+    assert(reply->bytes_size == KV_MESSAGE_HEAD_SIZE + head.columns_size);
+}
+
+/* The answer to a forward: all of it at once. False: the window has no room for it. */
+static bool answer_build(kv_session *session, kv_node_request *request)
+{
+    kv_window *window = session->window;
+    uint32_t count = request_is_refused(request) ? 0 : request->count;
+    uint32_t size = KV_MESSAGE_HEAD_SIZE + kv_forwarded_columns_size(count);
+    kv_outgoing_reply *reply;
+
+    if (!window_has_room(window, size))
+        return false;
+    reply = window_add(window, size);
+    reply->request = request;
+    reply->item_count = count;
+    reply->last = true;
+    answer_encode(window, reply);
+    request->replied = request->count;
+    request_spoken(request);
+    return true;
 }
 
 /* One more reply of a request. False: the window has no room for it. */
@@ -227,31 +274,13 @@ static void window_fill(kv_session *session)
     while ((link = session->answers.next) != &session->answers) {
         kv_node_request *request = KV_CONTAINER(link, kv_node_request, answer_link);
 
-        if (has_news(request) && !reply_build(session, request))
+        if (has_news(request) && !(request->forward ? answer_build(session, request)
+                                                    : reply_build(session, request)))
             return;
         kv_list_remove(link);
         if (has_news(request))
             kv_list_append(&session->answers, link);
     }
-}
-
-typedef struct gather_state {
-    struct iovec *at;
-    uint32_t count;
-    uint64_t skip; /* bytes of what comes next that were sent already */
-} gather_state;
-
-static void gather_add(gather_state *gather, const void *bytes, uint64_t size)
-{
-    if (gather->skip >= size) {
-        gather->skip -= size;
-        return;
-    }
-    if (gather->count == KV_REACTOR_IOVEC_MAX)
-        return;
-    gather->at[gather->count++] = (struct iovec){.iov_base = (uint8_t *)(uintptr_t)bytes + gather->skip,
-                                                 .iov_len = size - gather->skip};
-    gather->skip = 0;
 }
 
 static uint64_t value_size(const kv_node_request *request, uint32_t position)
@@ -261,12 +290,12 @@ static uint64_t value_size(const kv_node_request *request, uint32_t position)
     return request->kind == KV_OP_GET && item->status == KV_OK ? item->result_size : 0;
 }
 
-static void gather_values(gather_state *gather, const kv_outgoing_reply *reply)
+static void gather_values(kv_ranges *gather, const kv_outgoing_reply *reply)
 {
     const kv_node_request *request = reply->request;
 
     gather->skip = reply->item_sent;
-    for (uint32_t i = 0; i < reply->item_count && gather->count < KV_REACTOR_IOVEC_MAX; i++) {
+    for (uint32_t i = 0; i < reply->item_count && !kv_ranges_full(gather); i++) {
         uint32_t position = reply->item_first + i;
         struct iovec lent[KV_LENT_RANGES_MAX];
         uint32_t count;
@@ -276,26 +305,26 @@ static void gather_values(gather_state *gather, const kv_outgoing_reply *reply)
         count = kv_operation_lent(request->operation, request->order[position], lent);
         assert(count > 0 && count <= KV_LENT_RANGES_MAX);
         for (uint32_t k = 0; k < count; k++)
-            gather_add(gather, lent[k].iov_base, lent[k].iov_len);
+            kv_ranges_add(gather, lent[k].iov_base, lent[k].iov_len);
     }
 }
 
 /* What is to be sent next, as far as one call can carry it. */
 static uint32_t window_ranges(kv_window *window)
 {
-    gather_state gather = {.at = window->ranges};
+    kv_ranges gather = {.at = window->ranges};
 
     for (uint32_t i = window->first; i < window->count &&
-         gather.count < KV_REACTOR_IOVEC_MAX; i++) {
+         !kv_ranges_full(&gather); i++) {
         kv_outgoing_reply *reply = &window->replies[i];
         kv_message_head head;
         const uint8_t *body;
 
         gather.skip = reply->bytes_sent;
-        gather_add(&gather, reply_bytes(window, reply), reply->bytes_size);
+        kv_ranges_add(&gather, reply_bytes(window, reply), reply->bytes_size);
         if (reply->control && kv_control_reply(reply->control, &head, &body)) {
             gather.skip = reply->item_sent;
-            gather_add(&gather, body, head.values_size);
+            kv_ranges_add(&gather, body, head.values_size);
         } else if (reply->request && reply->request->kind == KV_OP_GET) {
             gather_values(&gather, reply);
         }
@@ -348,8 +377,9 @@ static void reply_done(kv_session *session, kv_outgoing_reply *reply)
 
     if (!request || !reply->last)
         return;
-    kv_counters_note_latency(&session->loop->counters, request->kind,
-                             kv_clock_ns() - request->arrived_ns);
+    if (!request->forward)
+        kv_counters_note_latency(&session->loop->counters, request->kind,
+                                 kv_clock_ns() - request->arrived_ns);
     kv_serving_settle(request);
 }
 

@@ -30,9 +30,7 @@ void kv_receive_shrink(kv_session *session)
     assert(size <= sizeof(session->bytes_small));
     memcpy(session->bytes_small, session->buffer + session->begin, size);
     kv_blocks_give(&loop->blocks, session->buffer, session->capacity);
-    kv_blocks_release(&loop->blocks, session->buffer_reserved);
-    kv_counters_subtract(&loop->counters, KV_COUNTER(request_memory), session->buffer_reserved);
-    loop->memory_came = true;
+    kv_loop_release(loop, session->pool, session->buffer_reserved);
     session->buffer = session->bytes_small;
     session->capacity = sizeof(session->bytes_small);
     session->buffer_reserved = 0;
@@ -94,7 +92,14 @@ static void hold(kv_session *session, kv_hold why)
 {
     session->hold = why;
     if (why == KV_HOLD_MEMORY && kv_list_empty(&session->waiting_link))
-        kv_list_append(&session->loop->waiting, &session->waiting_link);
+        kv_list_append(&session->loop->waiting[session->pool], &session->waiting_link);
+}
+
+static uint64_t message_bound(const kv_session *session, const kv_message_head *head)
+{
+    if (head->kind == KV_MESSAGE_REQUEST)
+        return kv_incoming_bound(session, head);
+    return head->kind == KV_MESSAGE_FORWARD ? kv_forwarding_bound(head) : 0;
 }
 
 /* Reserve what the message needs, once. False: held, or cut. */
@@ -105,23 +110,21 @@ static bool admit(kv_session *session)
     uint32_t capacity = capacity_wanted(head);
     bool grows = capacity > session->capacity;
     uint64_t buffer_size = grows ? capacity - (session->buffer_reserved ? session->capacity : 0) : 0;
-    uint64_t size = head->kind == KV_MESSAGE_REQUEST ? kv_incoming_bound(session, head) : 0;
+    uint64_t size = message_bound(session, head);
 
     if (head->kind == KV_MESSAGE_REQUEST && !kv_serving_may_lend(session)) {
         hold(session, KV_HOLD_LENT);
         return false;
     }
-    if (size + buffer_size > 0 && !kv_blocks_reserve(&loop->blocks, size + buffer_size)) {
+    if (size + buffer_size > 0 && !kv_loop_reserve(loop, session->pool, size + buffer_size)) {
         hold(session, KV_HOLD_MEMORY);
         return false;
     }
     kv_list_remove(&session->waiting_link);
-    kv_counters_add(&loop->counters, KV_COUNTER(request_memory), size + buffer_size);
     session->message_reserved = size;
     session->admitted = true;
     if (grows && buffer_grow(session, capacity, buffer_size) < 0) {
-        kv_blocks_release(&loop->blocks, buffer_size);
-        kv_counters_subtract(&loop->counters, KV_COUNTER(request_memory), buffer_size);
+        kv_loop_release(loop, session->pool, buffer_size);
         kv_session_cut(session, KV_EVENT_CUT_RESET, ENOMEM, "no memory for a message");
         return false;
     }
@@ -142,17 +145,31 @@ static const char *head_error(int error)
     }
 }
 
+/* A connection that carries forwards takes all its memory from the pool of their place, which the
+ * first one names. */
+static const char *forward_misplaced(kv_session *session, const kv_message_head *head)
+{
+    if (!(session->rights & KV_RIGHT_PEER))
+        return "a forward came from who is no node of this cluster";
+    if (head->flags == 0 || head->flags >= KV_NODE_POOLS)
+        return "a forward names no place that there is";
+    if (session->pool == 0 && session->in_flight == 0 && session->buffer_reserved == 0)
+        session->pool = head->flags;
+    return session->pool == head->flags ? NULL : "a forward is for another place than those before";
+}
+
 /* What a client may say now. NULL: this. */
-static const char *misplaced(const kv_session *session, const kv_message_head *head)
+static const char *misplaced(kv_session *session, const kv_message_head *head)
 {
     bool hello = head->kind == KV_MESSAGE_HELLO || head->kind == KV_MESSAGE_PROOF;
 
     if (session->state == KV_SESSION_GREETS)
         return hello ? NULL : "a message came before hello was over";
-    if (head->kind == KV_MESSAGE_REQUEST)
-        return session->in_flight < session->loop->node->settings.requests_max
-                   ? NULL
-                   : "more requests are in flight than were granted";
+    if (head->kind == KV_MESSAGE_REQUEST || head->kind == KV_MESSAGE_FORWARD) {
+        if (session->in_flight >= session->loop->node->settings.requests_max)
+            return "more requests are in flight than were granted";
+        return head->kind == KV_MESSAGE_FORWARD ? forward_misplaced(session, head) : NULL;
+    }
     return head->kind == KV_MESSAGE_CANCEL || head->kind == KV_MESSAGE_CONTROL
                ? NULL
                : "a message of this kind is not for a node";
@@ -183,6 +200,9 @@ static void message_take(kv_session *session, const uint8_t *bytes)
     switch (head->kind) {
     case KV_MESSAGE_REQUEST:
         kv_incoming_begin(session, head, bytes + KV_MESSAGE_HEAD_SIZE);
+        break;
+    case KV_MESSAGE_FORWARD:
+        kv_forwarding_begin(session, head, bytes + KV_MESSAGE_HEAD_SIZE);
         break;
     case KV_MESSAGE_CANCEL:
         kv_serving_cancel(session, head->request);

@@ -11,7 +11,7 @@
  *    as not done (KV_BUSY).
  * 3. What is lent is returned once: when it was sent, or when nobody will send it. */
 
-#include "node/node_state.h"
+#include "node/chain.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -59,19 +59,17 @@ static void lend_end(kv_node_request *request)
         kv_list_append(&loop->eager, &session->eager_link);
 }
 
-static void free_if_ended(kv_node_request *request)
+void kv_serving_forget(kv_node_request *request)
 {
     kv_session *session = request->session;
     kv_loop *loop = session->loop;
 
-    if (!request->over || request->operation || request->arriving)
+    if (!request->over || request->operation || request->arriving || request->update)
         return;
     assert(!kv_timer_is_set(&request->deadline) && request->lent == 0 && !request->channel);
     kv_list_remove(&request->link);
     kv_list_remove(&request->answer_link);
-    kv_blocks_release(&loop->blocks, request->reserved);
-    kv_counters_subtract(&loop->counters, KV_COUNTER(request_memory), request->reserved);
-    loop->memory_came = true;
+    kv_loop_release(loop, request->pool, request->reserved);
     kv_blocks_give(&loop->blocks, request, request->size);
     kv_session_release(session);
 }
@@ -81,7 +79,7 @@ void kv_serving_settle(kv_node_request *request)
     assert(!request->over);
     request->over = true;
     lend_end(request);
-    free_if_ended(request);
+    kv_serving_forget(request);
 }
 
 static void count_statuses(const kv_node_request *request)
@@ -126,7 +124,8 @@ void kv_serving_answered(kv_node_request *request)
         kv_timer_stop(reactor, &request->deadline);
     if (request->channel)
         channel_end(request);
-    count_statuses(request);
+    if (!request->forward)
+        count_statuses(request);
     if (request->kind != KV_OP_GET)
         request->named = request->count;
     /* A client that still sends values is not to take its request for done. */
@@ -160,22 +159,54 @@ static void tell_items(kv_node_request *request)
         kv_serving_return(request, request->returned);
 }
 
-static void request_step(kv_node_request *request)
+static void operation_end(kv_node_request *request)
+{
+    assert(request->answered);
+    kv_operation_end(request->operation);
+    request->operation = NULL;
+}
+
+/* An update of a chain is replied to when it ends there. The request may be gone afterwards. */
+static void update_step(kv_node_request *request)
+{
+    bool answered = request->answered;
+    bool finished = kv_operation_step(request->operation);
+
+    if (finished)
+        operation_end(request);
+    if (request->answered && !answered)
+        kv_chain_answered(request->update);
+    else if (finished)
+        kv_serving_forget(request);
+}
+
+static void answer(kv_node_request *request)
+{
+    if (request->epoch && request->kind != KV_OP_GET)
+        kv_chain_check(request, 0, request->count);
+    kv_serving_answered(request);
+}
+
+void kv_serving_step(kv_node_request *request)
 {
     bool answered = request->answered;
     uint32_t named = request->named;
     bool finished;
 
+    if (request->update) {
+        update_step(request);
+        return;
+    }
     do
         finished = kv_operation_step(request->operation);
     while (!finished && request->kind == KV_OP_GET && name_items(request));
+    if (request->epoch && request->kind == KV_OP_GET)
+        kv_chain_check(request, named, request->named);
     if (request->answered && !answered)
-        kv_serving_answered(request);
+        answer(request);
     if (finished) {
-        assert(request->answered);
-        kv_operation_end(request->operation);
-        request->operation = NULL;
-        free_if_ended(request);
+        operation_end(request);
+        kv_serving_forget(request);
     } else if (request->kind == KV_OP_GET && request->named > named) {
         tell_items(request);
     }
@@ -196,7 +227,7 @@ void kv_serving_return(kv_node_request *request, uint32_t position)
               kv_operation_claim(request->operation);
     kv_operation_return(request->operation, request->order[position]);
     if (claimed)
-        request_step(request);
+        kv_serving_step(request);
 }
 
 static void deliver(kv_mail *mail)
@@ -205,7 +236,7 @@ static void deliver(kv_mail *mail)
     kv_session *session = request->session;
 
     session->references++; /* the request may be its last one */
-    request_step(request);
+    kv_serving_step(request);
     if (session->hold == KV_HOLD_VALUES)
         kv_receive_go_on(session);
     kv_session_release(session);
@@ -229,7 +260,9 @@ static void expire(kv_timer *timer)
 {
     kv_node_request *request = KV_CONTAINER(timer, kv_node_request, deadline);
 
-    if (request->operation)
+    if (request->update)
+        kv_chain_withdraw(request->update, KV_TIMEOUT);
+    else if (request->operation)
         kv_operation_abort(request->operation, KV_TIMEOUT);
 }
 
@@ -244,13 +277,13 @@ void kv_serving_refuse(kv_node_request *request, kv_status status)
 {
     for (uint32_t i = 0; i < request->count; i++)
         request->request.items[i].status = (int32_t)status;
-    if (!request->channel) /* nothing is recorded: it may come again as it is */
+    if (!request->channel || request->forward) /* not recorded: it may come again as it is */
         request->status = (int32_t)status;
     request->answered = true;
     kv_serving_answered(request);
 }
 
-static void deadline_set(kv_node_request *request, uint32_t timeout_ms)
+void kv_serving_set_deadline(kv_node_request *request, uint32_t timeout_ms)
 {
     kv_reactor *reactor = request->session->loop->reactor;
 
@@ -276,9 +309,9 @@ void kv_serving_begin(kv_node_request *request, uint32_t timeout_ms)
     if (request->kind == KV_OP_GET)
         lend(request);
     /* Most are answered by their first step, and need no timer. */
-    request_step(request);
+    kv_serving_step(request);
     if (!request->answered)
-        deadline_set(request, timeout_ms);
+        kv_serving_set_deadline(request, timeout_ms);
 }
 
 /* Bytes of the item that is due; fewer than `size` when it has no memory yet. */
@@ -288,7 +321,9 @@ static uint32_t push_item(kv_node_request *request, const uint8_t *bytes, uint32
     uint32_t wanted = left < size ? left : size;
     uint32_t taken = wanted;
 
-    if (request->operation)
+    if (request->update && kv_chain_waits(request->update))
+        taken = 0;
+    else if (request->operation)
         taken = kv_operation_push(request->operation, request->push_item, bytes, wanted);
     assert(taken <= wanted);
     request->push_offset += taken;
@@ -313,7 +348,7 @@ static bool push_advance(kv_node_request *request)
 static void claim_step(kv_node_request *request)
 {
     if (request->operation && kv_operation_claim(request->operation))
-        request_step(request);
+        kv_serving_step(request);
 }
 
 static void values_complete(kv_node_request *request)
@@ -324,7 +359,9 @@ static void values_complete(kv_node_request *request)
     request->arriving = false;
     request->arrived_ns = kv_clock_ns();
     claim_step(request);
-    if (request->answered && !request->over)
+    if (request->update)
+        kv_chain_came(request->update);
+    else if (request->answered && !request->over)
         kv_outgoing_speak(request);
 }
 
@@ -345,10 +382,10 @@ uint32_t kv_serving_push(kv_session *session, const uint8_t *bytes, uint32_t siz
             continue;
         }
         /* A step may find memory; if it does not, `ready` comes when there is some. */
-        if (stuck || !kv_operation_claim(request->operation))
+        if (stuck || !request->operation || !kv_operation_claim(request->operation))
             break;
         stuck = true;
-        request_step(request);
+        kv_serving_step(request);
     }
     if (request->push_item == request->count)
         values_complete(request);
@@ -362,7 +399,9 @@ void kv_serving_cancel(kv_session *session, uint64_t id)
     for (kv_list *link = session->requests.next; link != &session->requests; link = link->next) {
         kv_node_request *request = KV_CONTAINER(link, kv_node_request, link);
 
-        if (request->id == id && request->operation && !request->answered)
+        if (request->id == id && request->update)
+            kv_chain_withdraw(request->update, KV_CANCELLED);
+        else if (request->id == id && request->operation && !request->answered)
             kv_operation_abort(request->operation, KV_CANCELLED);
     }
 }
@@ -381,7 +420,9 @@ static void request_abandon(kv_node_request *request, bool all)
         request->session->in_flight--;
         kv_counters_subtract(&request->session->loop->counters, KV_COUNTER(requests_in_flight), 1);
     }
-    if (request->operation && !request->answered && (all || !updates || request->broken))
+    if (request->update && (all || request->broken))
+        kv_chain_withdraw(request->update, KV_CANCELLED);
+    else if (request->operation && !request->answered && (all || !updates || request->broken))
         kv_operation_abort(request->operation, KV_CANCELLED);
     if (!request->over)
         kv_serving_settle(request);

@@ -83,11 +83,8 @@ static void socket_closed(kv_socket *socket)
 
 static void message_release(kv_session *session)
 {
-    kv_blocks_release(&session->loop->blocks, session->message_reserved);
-    kv_counters_subtract(&session->loop->counters, KV_COUNTER(request_memory),
-                         session->message_reserved);
+    kv_loop_release(session->loop, session->pool, session->message_reserved);
     session->message_reserved = 0;
-    session->loop->memory_came = true;
 }
 
 void kv_session_cut(kv_session *session, kv_node_event_kind kind, int error, const char *format,

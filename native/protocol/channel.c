@@ -6,7 +6,8 @@
  *
  *   (none) ─repeated, unknown─► VOID ──┐
  *      └────────── begin ──► RUNNING ◄─┴─ begin a later sequence ─ DONE
- *                               └──────────── end ───────────────► ▲
+ *                               ├──────────── end ───────────────► ▲
+ *                               └─ cancel ─► VOID, of the sequence before it
  *
  * Invariants, which kv_channels_invariants asserts:
  *  1. A client is on `silent` exactly if none of its updates runs, and has at least one channel.
@@ -50,6 +51,7 @@ struct kv_channel {
     channel_state state;
     uint32_t number;
     uint32_t count;
+    bool forgotten; /* while it ran: goes when it ends */
     uint8_t few[FEW_COUNT];
 };
 
@@ -366,8 +368,8 @@ kv_channel_verdict kv_channel_begin(kv_channels *all, const kv_channel_update *u
     return verdict;
 }
 
-void kv_channel_end(kv_channels *all, kv_channel *channel, const uint8_t *statuses,
-                    uint64_t now_ms)
+static void channel_stop(kv_channels *all, kv_channel *channel, channel_state state,
+                         uint64_t now_ms)
 {
     channel_client *client = channel->client;
 
@@ -375,12 +377,41 @@ void kv_channel_end(kv_channels *all, kv_channel *channel, const uint8_t *status
     assert(client->running_count > 0);
     if (now_ms > all->now_ms)
         all->now_ms = now_ms;
-    memcpy(channel_statuses(channel), statuses, channel->count);
-    channel->state = CHANNEL_DONE;
+    channel->state = state;
     kv_list_append(&client->idle, &channel->place);
     client->running_count--;
     client_touch(all, client);
+    if (channel->forgotten || channel->sequence == 0)
+        channel_drop(all, channel);
     client_settle(all, client);
+}
+
+void kv_channel_end(kv_channels *all, kv_channel *channel, const uint8_t *statuses, uint64_t now_ms)
+{
+    memcpy(channel_statuses(channel), statuses, channel->count);
+    channel_stop(all, channel, CHANNEL_DONE, now_ms);
+}
+
+void kv_channel_cancel(kv_channels *all, kv_channel *channel, uint64_t now_ms)
+{
+    channel->sequence--;
+    channel_stop(all, channel, CHANNEL_VOID, now_ms);
+}
+
+void kv_channels_forget(kv_channels *all)
+{
+    kv_list *silent;
+
+    all->forgetful = true;
+    while ((silent = kv_list_pop(&all->silent)))
+        client_drop(all, KV_CONTAINER(silent, channel_client, place));
+    for (uint32_t i = 0; i <= all->channels_mask; i++)
+        for (kv_channel *channel = all->channels[i], *next; channel; channel = next) {
+            next = channel->next;
+            channel->forgotten = true;
+            if (channel->state != CHANNEL_RUNNING)
+                channel_drop(all, channel);
+        }
 }
 
 void kv_channels_close(kv_channels *all)

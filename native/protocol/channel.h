@@ -4,6 +4,8 @@
  * and marked as repeated, until it hears what became of it. The node keeps the last sequence of each channel with its result.
  *
  *        NEW ──kv_channel_begin──► RUNNING ──kv_channel_end──► DONE ──next sequence──► RUNNING ...
+ *         ▲                          │
+ *         └────kv_channel_cancel─────┘
  *
  * Invariants: a sequence of a channel begins at most once; what is DONE answers from its record; a repeated update of
  * which nothing is known is never applied, nor is its first sending if that arrives later by another connection. A repeated update is
@@ -53,6 +55,11 @@ void kv_channels_close(kv_channels *channels);
 kv_channel_verdict kv_channel_begin(kv_channels *channels, const kv_channel_update *update, uint64_t now_ms,
                                     kv_channel **channel, const uint8_t **statuses);
 void kv_channel_end(kv_channels *channels, kv_channel *channel, const uint8_t *statuses, uint64_t now_ms);
+/* It had no effect, and will have none: as if it had not begun. */
+void kv_channel_cancel(kv_channels *channels, kv_channel *channel, uint64_t now_ms);
+/* Updates may have taken effect of which these records know nothing, as while a target had no part in its chain: drops what is recorded, and what runs once it
+ * ends. Repeated updates of which nothing is known are UNKNOWN from then on. */
+void kv_channels_forget(kv_channels *channels);
 uint64_t kv_channels_memory(const kv_channels *channels);
 void kv_channels_invariants(const kv_channels *channels);
 

@@ -27,7 +27,8 @@ enum {
 _Static_assert(AT_CRC + 4 == KV_MESSAGE_HEAD_SIZE, "the CRC ends the head");
 _Static_assert(KV_MESSAGE_VALUES_SIZE_MAX >= KV_VALUE_SIZE_LIMIT, "the largest value fits");
 _Static_assert(KV_MESSAGE_VALUES_SIZE_MAX >= KV_CONTROL_SIZE_LIMIT, "any control reply fits");
-_Static_assert(KV_MESSAGE_HELLO_SIZE_MAX <= KV_MESSAGE_COLUMNS_SIZE_MAX,
+_Static_assert(KV_MESSAGE_HELLO_SIZE_MAX <= KV_MESSAGE_COLUMNS_SIZE_MAX &&
+                   KV_MESSAGE_COLUMNS_SIZE_MAX <= KV_MESSAGE_FORWARD_SIZE_MAX,
                "columns of any kind stay below one limit");
 
 /* Columns are absent, or hold at least their CRC. */
@@ -56,6 +57,9 @@ static const limits limits_of[] = {
     [KV_MESSAGE_CONTROL] = {true, false, KV_MESSAGE_COLUMNS_SIZE_MAX, 0, UINT32_MAX},
     [KV_MESSAGE_CONTROL_REPLY] = {true, false, KV_MESSAGE_COLUMNS_SIZE_MAX, KV_CONTROL_SIZE_LIMIT,
                                   UINT32_MAX},
+    [KV_MESSAGE_FORWARD] = {true, true, KV_MESSAGE_FORWARD_SIZE_MAX, KV_MESSAGE_VALUES_SIZE_MAX,
+                            KV_MESSAGE_COUNT_MAX},
+    [KV_MESSAGE_FORWARDED] = {true, true, KV_MESSAGE_COLUMNS_SIZE_MAX, 0, KV_MESSAGE_COUNT_MAX},
 };
 
 #define KIND_COUNT (sizeof(limits_of) / sizeof(limits_of[0]))
@@ -126,7 +130,7 @@ int kv_message_decode(const uint8_t bytes[KV_MESSAGE_HEAD_SIZE], kv_message_head
 void kv_message_seal(uint8_t *columns, uint32_t size)
 {
     assert(size >= KV_MESSAGE_CRC_SIZE);
-    assert(size <= KV_MESSAGE_COLUMNS_SIZE_MAX);
+    assert(size <= KV_MESSAGE_FORWARD_SIZE_MAX);
 
     kv_endian_store_u32(columns, kv_checksum(0, columns + KV_MESSAGE_CRC_SIZE,
                                              size - KV_MESSAGE_CRC_SIZE));

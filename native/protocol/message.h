@@ -9,7 +9,7 @@
  *
  * Guarantees: a head that decodes has a known version and kind, and sizes within the limits of its
  * kind, so that whoever reads on knows what to allocate before doing so. Leaves the content of
- * columns to request.h, reply.h, hello.h and control.h.
+ * columns to request.h, reply.h, forward.h, hello.h and control.h.
  *
  * Versions: hello messages have this head for ever, with KV_MESSAGE_HELLO_VERSION in it, and negotiate
  * the version that the heads of all later messages carry. */
@@ -28,6 +28,7 @@
 #define KV_PROTOCOL_VERSION_MAX 1u
 #define KV_MESSAGE_COUNT_MAX 4096u              /* items of one message: clients cut larger batches */
 #define KV_MESSAGE_COLUMNS_SIZE_MAX (512u << 10)
+#define KV_MESSAGE_FORWARD_SIZE_MAX (1152u << 10) /* columns of a FORWARD: whatever one request asks for, with stored keys */
 #define KV_MESSAGE_VALUES_SIZE_MAX (68u << 20)  /* one value of the largest size fits */
 #define KV_MESSAGE_HELLO_SIZE_MAX 8192u
 

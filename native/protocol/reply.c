@@ -30,7 +30,7 @@ enum {
     HEAD_SIZE = 16
 };
 
-#define STATUS_MAX KV_BUSY
+#define STATUS_MAX KV_DIRTY
 #define FLAGS_KNOWN ((uint32_t)KV_ITEM_PINNED)
 
 _Static_assert(HEAD_SIZE + KV_MESSAGE_COUNT_MAX * (8 + 8 + 5 * 4 + 1) <=

@@ -16,7 +16,7 @@
 #define TREATMENT_COUNT 2u
 #define TREATMENT_RAW 0u
 
-/* Offsets in heads and columns, as message.h, request.c and reply.c draw them. */
+/* Offsets in heads and columns, as message.h, request.c, reply.c and forward.c draw them. */
 #define HEAD_AT_KIND 5u
 #define HEAD_AT_COUNT 16u
 #define HEAD_AT_COLUMNS_SIZE 20u
@@ -25,13 +25,17 @@
 #define REQUEST_AT_KEYS_SIZE 20u
 #define REQUEST_HEAD_SIZE 48u
 #define REPLY_HEAD_SIZE 16u
+#define FORWARD_AT_KEYS_SIZE 16u
+#define FORWARD_HEAD_SIZE 64u
+#define FORWARD_ITEM_SIZE 31u
+#define FORWARDED_HEAD_SIZE 24u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 /* libFuzzer's own mutations; absent without it, and then nobody calls the mutator. */
 __attribute__((weak)) size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
-static uint8_t again[KV_MESSAGE_COLUMNS_SIZE_MAX];
+static uint8_t again[KV_MESSAGE_FORWARD_SIZE_MAX];
 
 static void check_request(const kv_message_head *head, const uint8_t *columns)
 {
@@ -84,6 +88,47 @@ static void check_reply(const kv_message_head *head, const uint8_t *columns, uin
     assert(memcmp(again, columns, head->columns_size) == 0);
 }
 
+static void item_of(void *context, uint32_t i, kv_forward_item *item)
+{
+    *item = ((const kv_forward_item *)context)[i];
+}
+
+static void check_forward(const kv_message_head *head, const uint8_t *columns)
+{
+    static kv_forward_item items[KV_MESSAGE_COUNT_MAX];
+    char message[KV_MESSAGE_SIZE] = "";
+    kv_wire_forward view;
+    int result = kv_forward_decode(head, columns, &view, message);
+    uint64_t values_size = 0;
+    uint32_t key_offset = 0;
+
+    assert(result == 0 || result == -EBADMSG || result == -EMSGSIZE || result == -EOPNOTSUPP);
+    assert((result == 0) == (message[0] == '\0'));
+    if (result < 0)
+        return;
+    for (uint32_t i = 0; i < view.count; i++) {
+        kv_forward_item_at(&view, i, key_offset, &items[i]);
+        key_offset += items[i].key_size;
+        values_size += items[i].value_size;
+    }
+    assert(view.keys + key_offset == columns + head->columns_size);
+    assert(values_size == head->values_size);
+    assert(kv_forward_encode(&view, item_of, items, again) == head->columns_size);
+    assert(memcmp(again, columns, head->columns_size) == 0);
+}
+
+static void check_forwarded(const kv_message_head *head, const uint8_t *columns, uint32_t count)
+{
+    kv_wire_forwarded view;
+    int result = kv_forwarded_decode(head, columns, count, &view);
+
+    assert(result == 0 || result == -EBADMSG);
+    if (result < 0)
+        return;
+    assert(kv_forwarded_encode(&view, again) == head->columns_size);
+    assert(memcmp(again, columns, head->columns_size) == 0);
+}
+
 /* Columns in memory of exactly their size, so that a sanitizer sees reads behind them. */
 static void check_columns(const kv_message_head *head, const uint8_t *bytes, uint32_t request_count)
 {
@@ -97,6 +142,10 @@ static void check_columns(const kv_message_head *head, const uint8_t *bytes, uin
             check_request(head, columns + 1);
         if (head->kind == KV_MESSAGE_REPLY)
             check_reply(head, columns + 1, request_count);
+        if (head->kind == KV_MESSAGE_FORWARD)
+            check_forward(head, columns + 1);
+        if (head->kind == KV_MESSAGE_FORWARDED)
+            check_forwarded(head, columns + 1, request_count);
     }
     free(columns);
 }
@@ -184,16 +233,29 @@ static void number_place(uint8_t *at, size_t width, kv_random *random)
     memcpy(at, bytes, width);
 }
 
+static uint32_t columns_head_size(uint8_t kind)
+{
+    switch (kind) {
+    case KV_MESSAGE_REPLY:
+        return REPLY_HEAD_SIZE;
+    case KV_MESSAGE_FORWARD:
+        return FORWARD_HEAD_SIZE;
+    case KV_MESSAGE_FORWARDED:
+        return FORWARDED_HEAD_SIZE;
+    default:
+        return REQUEST_HEAD_SIZE;
+    }
+}
+
 /* A field of the head, of the head of the columns, or of the columns over items. */
 static void field_mutate(uint8_t *input, size_t size, kv_random *random)
 {
     size_t from = INPUT_AT_COUNT, span = INPUT_AT_COLUMNS - INPUT_AT_COUNT;
     size_t width = (size_t)1 << kv_random_below(random, 4);
-    bool reply = input[INPUT_AT_HEAD + HEAD_AT_KIND] == KV_MESSAGE_REPLY;
 
     if (!kv_random_one_in(random, 4)) {
         from = INPUT_AT_COLUMNS + KV_MESSAGE_CRC_SIZE;
-        span = (reply ? REPLY_HEAD_SIZE : REQUEST_HEAD_SIZE) - KV_MESSAGE_CRC_SIZE;
+        span = columns_head_size(input[INPUT_AT_HEAD + HEAD_AT_KIND]) - KV_MESSAGE_CRC_SIZE;
         if (kv_random_one_in(random, 2)) {
             from += span;
             span = size > from ? size - from : 0;
@@ -259,6 +321,25 @@ static void reply_sums_repair(uint8_t *input, size_t size)
     kv_endian_store_u32(head + HEAD_AT_VALUES_SIZE, values_size);
 }
 
+static void forward_sums_repair(uint8_t *input, size_t size)
+{
+    uint8_t *head = input + INPUT_AT_HEAD, *columns = input + INPUT_AT_COLUMNS;
+    uint32_t count = kv_endian_load_u32(head + HEAD_AT_COUNT);
+    size_t sizes_at = FORWARD_HEAD_SIZE + (size_t)count * 16;
+    size_t keys_at = FORWARD_HEAD_SIZE + (size_t)count * 28;
+    uint32_t keys_size = 0, values_size = 0;
+
+    if (count > KV_MESSAGE_COUNT_MAX ||
+        INPUT_AT_COLUMNS + FORWARD_HEAD_SIZE + (size_t)count * FORWARD_ITEM_SIZE > size)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        keys_size += kv_endian_load_u16(columns + keys_at + (size_t)i * 2);
+        values_size += kv_endian_load_u32(columns + sizes_at + (size_t)i * 4);
+    }
+    kv_endian_store_u32(columns + FORWARD_AT_KEYS_SIZE, keys_size);
+    kv_endian_store_u32(head + HEAD_AT_VALUES_SIZE, values_size);
+}
+
 static void sums_repair(uint8_t *input, size_t size)
 {
     uint8_t kind = input[INPUT_AT_HEAD + HEAD_AT_KIND];
@@ -267,6 +348,8 @@ static void sums_repair(uint8_t *input, size_t size)
         request_sums_repair(input, size);
     if (kind == KV_MESSAGE_REPLY && size >= INPUT_AT_COLUMNS + REPLY_HEAD_SIZE)
         reply_sums_repair(input, size);
+    if (kind == KV_MESSAGE_FORWARD && size >= INPUT_AT_COLUMNS + FORWARD_HEAD_SIZE)
+        forward_sums_repair(input, size);
 }
 
 /* A message that is new and whole, where it fits. */

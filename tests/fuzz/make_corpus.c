@@ -1,5 +1,5 @@
 /* Writes the corpora of fuzz_wire and fuzz_hello: make_corpus WIRE HELLO. For the wire, one request
- * and one reply of each operation and one message of each other kind, drawn by a fixed seed, so that
+ * and one reply of each operation, forwards, and one message of each other kind, drawn by a fixed seed, so that
  * the files change only with the wire. For hello, scripts of what may come of one. */
 
 #include "wire_examples.h"
@@ -91,5 +91,12 @@ int main(int count, char **arguments)
             example_write(arguments[1], "other", kind, input,
                           example_other(kind, &random, input));
     }
+    for (uint32_t shape = 0; shape < EXAMPLE_FORWARD_SHAPES; shape++)
+        example_write(arguments[1], "forward", shape, input,
+                      example_forward_shape(shape, &random, input));
+    example_write(arguments[1], "forwarded", KV_OK, input,
+                  example_forwarded(KV_OK, &random, input));
+    example_write(arguments[1], "forwarded", KV_WRONG_TARGET, input,
+                  example_forwarded(KV_WRONG_TARGET, &random, input));
     return 0;
 }

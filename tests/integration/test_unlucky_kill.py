@@ -17,7 +17,7 @@ from integration.forked_nodes import Node, Starter
 
 import kvstore
 
-KILLS = 24
+KILLS = 12
 CLIENTS = 3
 BATCHES_MAX = 12
 """That each client may have acknowledged between two kills, at least."""

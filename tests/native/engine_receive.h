@@ -46,6 +46,7 @@ static inline receiving *receiving_create(world *state, uint32_t count, uint32_t
     assert(batch && count <= RECEIVING_BATCH);
     batch->state = state;
     for (uint32_t i = 0; i < count; i++) {
+        batch->stats[i].version = kv_version(7, tag + i + 1);
         snprintf(batch->names[i], sizeof(batch->names[i]), "k%u", i);
         batch->tags[i] = tag + i;
         batch->items[i] = calls_item(batch->names[i], NULL, 0);
@@ -93,6 +94,46 @@ static inline bool receiving_push(receiving *batch, uint32_t size)
             world_step(batch->state, batch->client);
     }
     return true;
+}
+
+/* A held one, whose values have all come: give its versions, decide, and make the step that does it. */
+static inline void receiving_settle(receiving *batch, const uint8_t *statuses)
+{
+    kv_operation_settle(batch->client->operation, statuses);
+    if (kv_operation_claim(batch->client->operation))
+        world_step(batch->state, batch->client);
+}
+
+/* Let everything happen that can. */
+static inline void receiving_rest(world *state)
+{
+    while (world_move(state))
+        continue;
+}
+
+static inline void receiving_finish(receiving *batch)
+{
+    while (!batch->client->finished) {
+        bool moved = world_move(batch->state);
+
+        assert(moved);
+    }
+}
+
+/* The value that was received is at hand. */
+static inline bool receiving_keeps(const receiving *batch, uint32_t i)
+{
+    struct iovec ranges[KV_LENT_RANGES_MAX];
+    uint32_t count = kv_operation_received(batch->client->operation, i, ranges);
+    uint32_t position = 0;
+
+    for (uint32_t n = 0; n < count; n++) {
+        assert(position + ranges[n].iov_len <= batch->items[i].value_size);
+        if (memcmp(ranges[n].iov_base, batch->values[i] + position, ranges[n].iov_len) != 0)
+            return false;
+        position += (uint32_t)ranges[n].iov_len;
+    }
+    return position == batch->items[i].value_size;
 }
 
 /* Push everything, in pieces of at most `size`, while others go on only when there is no memory. */

@@ -45,7 +45,8 @@ static inline void fill_value(kv_record *record, kv_record_kind kind, uint32_t p
     record->flags = random_below(2) ? KV_RECORD_FLAG_PINNED : 0;
     record->checksum = (uint32_t)random_next();
     record->expiry_ms = random_below(2) ? 0 : KV_OBJECT_EXPIRY_BASE_MS + 1 + random_below(1u << 30);
-    record->sequence_of = kind == KV_RECORD_MOVE || random_below(2) ? random_next() | 1 : 0;
+    record->sequence_of = kind == KV_RECORD_MOVE || random_below(2) ? random_next() >> 16 | 1 : 0;
+    record->version = random_below(2) ? random_next() >> 1 | 1 : 0;
     record->piece_count = (uint16_t)piece_count;
     for (uint32_t i = 0; i < piece_count; i++) {
         kv_extent *piece = &record->pieces[i];
@@ -102,6 +103,7 @@ static inline void assert_equal(const kv_record *expected, const kv_record *actu
     assert(expected->checksum == actual->checksum);
     assert(expected->expiry_ms == actual->expiry_ms);
     assert(expected->sequence_of == actual->sequence_of);
+    assert(expected->version == actual->version);
     assert((expected->key == NULL) == (actual->key == NULL));
     assert(expected->key_size == 0 || memcmp(expected->key, actual->key, actual->key_size) == 0);
     assert(expected->piece_count == actual->piece_count);

@@ -69,11 +69,26 @@ static void records_of_every_kind_round_trip(void)
     }
 }
 
+static void a_record_with_sequence_and_version_is_frozen(void)
+{
+    static const uint8_t expected[] = {
+        5, 1 + 16 + 32, 2, 0, 0, 0, 0, 0, 0xdd, 0xcc, 0xbb, 0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        6, 5, 4, 3, 2, 1, 0, 0, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 'k', 'e'};
+    static const kv_record record = {.kind = KV_RECORD_MOVE, .flags = KV_RECORD_FLAG_PINNED, .key_size = 2,
+                                     .checksum = 0xaabbccdd, .sequence_of = 0x010203040506,
+                                     .version = 0x1112131415161718, .key = "ke"};
+    uint8_t bytes[KV_RECORD_SIZE_MAX];
+
+    assert(kv_record_encode(&record, bytes) == sizeof(expected));
+    assert(memcmp(bytes, expected, sizeof(expected)) == 0);
+}
+
 static void the_largest_record_has_its_named_size(void)
 {
     static kv_record record;
 
     fill_value(&record, KV_RECORD_MOVE, KV_SLAB_PIECES_MAX);
+    record.version = 1;
     record.key_size = KV_KEY_SIZE_MAX;
     assert(kv_record_size(&record) == KV_RECORD_SIZE_MAX);
     round_trip(&record);
@@ -139,8 +154,8 @@ static void hostile_fields_are_refused(void)
     const hostile_change changes[] = {
         {0, 1, 0},          {0, 1, 8},         {0, 1, 255},           /* kind */
         {0, 1, 5},                                                    /* a MOVE without sequence */
-        {1, 1, 2},          {1, 1, 4},         {1, 1, 32},            /* flags */
-        {1, 1, 16},                                                   /* all else shifted by 8 */
+        {1, 1, 2},          {1, 1, 4},         {1, 1, 64},            /* flags */
+        {1, 1, 16},         {1, 1, 32},        {1, 1, 48},            /* all else shifted by 8, or 16 */
         {2, 2, 0},          {2, 2, 1025},      {2, 2, 65535},         /* key size */
         {4, 4, 0},          {4, 4, 4096},      {4, 4, 8193},          /* value against pieces */
         {4, 4, 0xffffffff}, {4, 4, (64u << 20) + 1},
@@ -184,18 +199,35 @@ static void keys_have_1_to_the_largest_size(void)
     }
 }
 
-static void a_carried_sequence_is_not_0(void)
+/* Where the number lies that is 1, and the most that an object holds of it. */
+static void a_number_is_refused_beyond(const kv_record *record, size_t at, uint64_t most)
 {
-    static kv_record record, decoded;
+    static kv_record decoded;
     uint8_t bytes[KV_RECORD_SIZE_MAX];
-    size_t size;
+    size_t size = kv_record_encode(record, bytes);
+
+    assert(decode_exact(bytes, size, &decoded) == (int64_t)size);
+    kv_endian_store_u64(bytes + at, 0);
+    assert(decode_exact(bytes, size, &decoded) == -EBADMSG);
+    kv_endian_store_u64(bytes + at, most);
+    assert(decode_exact(bytes, size, &decoded) == (int64_t)size);
+    kv_endian_store_u64(bytes + at, most + 1);
+    assert(decode_exact(bytes, size, &decoded) == -EBADMSG);
+}
+
+static void a_carried_sequence_or_version_is_not_0_and_fits_an_object(void)
+{
+    static kv_record record;
 
     fill_value(&record, KV_RECORD_SET, 1);
     record.sequence_of = 1;
-    size = kv_record_encode(&record, bytes);
-    assert(decode_exact(bytes, size, &decoded) == (int64_t)size);
-    bytes[22] = 0;
-    assert(decode_exact(bytes, size, &decoded) == -EBADMSG);
+    record.version = 0;
+    a_number_is_refused_beyond(&record, 22, (1ull << 48) - 1);
+    record.version = 1;
+    a_number_is_refused_beyond(&record, 22, (1ull << 48) - 1);
+    a_number_is_refused_beyond(&record, 30, (1ull << 63) - 1);
+    record.sequence_of = 0;
+    a_number_is_refused_beyond(&record, 22, (1ull << 63) - 1);
 }
 
 static void a_value_above_64_mib_is_refused(void)
@@ -247,6 +279,7 @@ static void packed_values_have_one_piece_of_the_pack_class(void)
 
     fill_packed(&record);
     record.sequence_of = 0;
+    record.version = 0;
     size = kv_record_encode(&record, bytes);
     class_at = size - 1;
 
@@ -292,13 +325,14 @@ int main(void)
 {
     integers_are_little_endian();
     records_of_every_kind_round_trip();
+    a_record_with_sequence_and_version_is_frozen();
     the_largest_record_has_its_named_size();
     values_at_the_limits_round_trip();
     an_expiry_is_stored_as_objects_hold_it();
     truncated_records_are_refused();
     hostile_fields_are_refused();
     keys_have_1_to_the_largest_size();
-    a_carried_sequence_is_not_0();
+    a_carried_sequence_or_version_is_not_0_and_fits_an_object();
     a_value_above_64_mib_is_refused();
     a_flag_of_another_kind_is_refused();
     packed_values_have_one_piece_of_the_pack_class();

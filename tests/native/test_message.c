@@ -16,7 +16,7 @@
 static const uint8_t kinds[] = {
     KV_MESSAGE_HELLO,   KV_MESSAGE_CHALLENGE, KV_MESSAGE_PROOF, KV_MESSAGE_WELCOME,
     KV_MESSAGE_REFUSAL, KV_MESSAGE_REQUEST,   KV_MESSAGE_REPLY, KV_MESSAGE_CANCEL,
-    KV_MESSAGE_CONTROL, KV_MESSAGE_CONTROL_REPLY,
+    KV_MESSAGE_CONTROL, KV_MESSAGE_CONTROL_REPLY, KV_MESSAGE_FORWARD, KV_MESSAGE_FORWARDED,
 };
 #define KIND_COUNT (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -35,7 +35,8 @@ static kv_message_head sample(uint8_t kind)
         head.count = 0xabc;
         head.flags = 1;
     }
-    if (kind == KV_MESSAGE_REQUEST || kind == KV_MESSAGE_REPLY || kind == KV_MESSAGE_CONTROL_REPLY)
+    if (kind == KV_MESSAGE_REQUEST || kind == KV_MESSAGE_REPLY ||
+        kind == KV_MESSAGE_CONTROL_REPLY || kind == KV_MESSAGE_FORWARD)
         head.values_size = 0x456789;
     return head;
 }
@@ -48,7 +49,7 @@ static void heads_have_the_bytes_that_are_drawn(void)
     };
     static const uint32_t sums[KIND_COUNT] = {
         0x42c39c05, 0xdcb78c4d, 0xa9647c75, 0xe5b3da2c, 0x90602a14, 0x88503217,
-        0xfd83c22f, 0x264a0122, 0xccd1d784, 0x304d07d6,
+        0xfd83c22f, 0x264a0122, 0xccd1d784, 0x304d07d6, 0x0124b4b9, 0xfdb864eb,
     };
     uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
 
@@ -113,13 +114,19 @@ static int decode_with(uint8_t kind, int at, uint32_t value, int width)
     return kv_message_decode(bytes, &again);
 }
 
+static bool columns_optional(unsigned kind)
+{
+    return kind == KV_MESSAGE_CANCEL || kind == KV_MESSAGE_CONTROL ||
+           kind == KV_MESSAGE_CONTROL_REPLY;
+}
+
 static void unknown_kinds_are_refused(void)
 {
     for (unsigned kind = 0; kind < 256; kind++) {
         bool known = memchr(kinds, (int)kind, KIND_COUNT) != NULL;
 
         assert(decode_with(KV_MESSAGE_CANCEL, 5, kind, 1) ==
-               (!known ? -EPROTO : kind <= KV_MESSAGE_REPLY ? -EMSGSIZE : 0));
+               (!known ? -EPROTO : columns_optional(kind) ? 0 : -EMSGSIZE));
     }
 }
 
@@ -135,11 +142,15 @@ static void sizes_beyond_the_limit_of_their_kind_are_refused(void)
     for (size_t i = 0; i < KIND_COUNT; i++) {
         bool hello = kinds[i] <= KV_MESSAGE_REFUSAL;
         bool cancel = kinds[i] == KV_MESSAGE_CANCEL;
-        bool control = kinds[i] >= KV_MESSAGE_CONTROL;
+        bool control = columns_optional(kinds[i]) && !cancel;
         bool batch = !hello && !cancel && !control;
         uint32_t columns = hello ? KV_MESSAGE_HELLO_SIZE_MAX : KV_MESSAGE_COLUMNS_SIZE_MAX;
         uint32_t values = batch ? KV_MESSAGE_VALUES_SIZE_MAX : 0;
 
+        if (kinds[i] == KV_MESSAGE_FORWARD)
+            columns = KV_MESSAGE_FORWARD_SIZE_MAX;
+        if (kinds[i] == KV_MESSAGE_FORWARDED)
+            values = 0;
         if (kinds[i] == KV_MESSAGE_CONTROL_REPLY)
             values = KV_CONTROL_SIZE_LIMIT;
         if (cancel)

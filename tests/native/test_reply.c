@@ -49,7 +49,7 @@ static kv_reply_item item_draw(uint32_t operation, uint32_t request_count, kv_ra
     bool there = kv_random_one_in(random, 2);
     kv_reply_item item = {
         .index = (uint32_t)kv_random_below(random, request_count),
-        .status = there ? KV_OK : (int32_t)kv_random_below(random, KV_BUSY + 1),
+        .status = there ? KV_OK : (int32_t)kv_random_below(random, KV_DIRTY + 1),
     };
 
     there = item.status == KV_OK;
@@ -78,7 +78,7 @@ static void answer_draw(answer *all, uint32_t count_max, kv_random *random)
     all->reply.count = 1 + (uint32_t)kv_random_below(random, all->request_count);
     if (last) {
         all->reply.count -= kv_random_one_in(random, 4) ? all->reply.count : 0;
-        all->reply.status = (int32_t)kv_random_below(random, KV_BUSY + 1);
+        all->reply.status = (int32_t)kv_random_below(random, KV_DIRTY + 1);
         if (operation == KV_OP_MATCH_PREFIX)
             all->reply.matched = (uint32_t)kv_random_below(random, all->request_count + 1);
     }
@@ -216,14 +216,14 @@ static void each_rule_is_enforced(void)
         {KV_OP_GET, 4, 1, 0},            /* no operation */
         {KV_OP_GET, 4, 1, KV_OP_FLUSH},  /* no batch */
         {KV_OP_GET, 4, 1, KV_OP_STAT},   /* the size is another */
-        {KV_OP_SET, 5, 1, KV_BUSY + 1},  /* no status */
+        {KV_OP_SET, 5, 1, KV_DIRTY + 1}, /* no status */
         {KV_OP_SET, 6, 2, 1},            /* reserved */
         {KV_OP_SET, 12, 4, 1},           /* reserved */
         {KV_OP_SET, 8, 4, 1},            /* nothing to match */
         {KV_OP_MATCH_PREFIX, 8, 4, 6},   /* more than there are keys */
         {KV_OP_SET, 16, 4, 5},           /* an index beyond the request */
         {KV_OP_SET, 16, 4, UINT32_MAX},
-        {KV_OP_SET, 24, 1, KV_BUSY + 1}, /* no status */
+        {KV_OP_SET, 24, 1, KV_DIRTY + 1}, /* no status */
         {KV_OP_GET, 24, 4, 10},          /* values do not add up */
         {KV_OP_GET, 28, 4, 1},           /* a size without a value */
         {KV_OP_GET, 36, 4, 1},           /* a checksum without a value */

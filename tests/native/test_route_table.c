@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const uint32_t endpoints[] = {40, 20};
@@ -65,23 +66,25 @@ static void a_held_table_outlives_its_release(void)
     kv_route_table_release(table);
 }
 
-static const kv_chain_member members[] = {{0, 7}, {1, 8}, {1, 9}};
+static const kv_chain_member members[] = {{0, 7}, {1, 8}, {1, 9}, {0, 9}};
 static const kv_chain_route chains[] = {{12, 0, 2}, {3, 2, 1}, {4, 3, 0}};
 static const uint32_t slot_chains[] = {0, 1, 2, 0};
 
 static kv_route_chains chains_of(void)
 {
-    return (kv_route_chains){endpoints, members, chains, slot_chains, 2, 3, 3, 4};
+    return (kv_route_chains){endpoints, members, chains, slot_chains, 2, 4, 3, 4};
 }
 
 static void a_chain_has_its_members_in_their_order(void)
 {
     kv_route_chains from = chains_of();
     const kv_member *found;
+    kv_member *sorted;
     kv_route_table *table;
 
     assert(kv_route_table_open_chains(5, &from, &table) == 0);
     assert(table->version == 5 && table->chain_count == 3 && table->spreads);
+    assert(table->member_count == 3); /* one is in no chain */
     for (uint32_t i = 0; i < 4; i++)
         assert(table->slots[i] == slot_chains[i]);
     found = kv_route_table_members(table, &table->chains[0]);
@@ -91,6 +94,10 @@ static void a_chain_has_its_members_in_their_order(void)
     assert(table->chains[2].member_count == 0);
     assert(kv_route_table_has(table, (kv_member){20, 9}));
     assert(!kv_route_table_has(table, (kv_member){40, 9}));
+    assert(kv_route_table_sort(table, &sorted) == 0);
+    assert(kv_member_is_among(sorted, 3, (kv_member){20, 9}));
+    assert(!kv_member_is_among(sorted, 3, (kv_member){40, 9}));
+    free(sorted);
     kv_route_table_release(table);
 }
 
@@ -104,7 +111,7 @@ static void refuse(kv_route_chains from)
 
 static void chains_that_make_no_sense_are_refused(void)
 {
-    static const kv_chain_route beyond[] = {{1, 2, 2}}, wrapping[] = {{1, UINT32_MAX, 2}};
+    static const kv_chain_route beyond[] = {{1, 3, 2}}, wrapping[] = {{1, UINT32_MAX, 2}};
     static const kv_chain_route unversioned[] = {{0, 0, 1}};
     static const kv_chain_route too_new[] = {{(uint64_t)KV_CHAIN_VERSION_LIMIT + 1, 0, 1}};
     static const kv_chain_route *const wrong[] = {beyond, wrapping, unversioned, too_new};

@@ -2,6 +2,7 @@
  * cancellation, closing under load, and who may open what. Meant to run under the thread sanitizer too. */
 
 #include "bytes/random.h"
+#include "engine/engine.h"
 #include "kvcore.h"
 
 #include <assert.h>
@@ -404,8 +405,35 @@ static void a_deadline_ends_what_cannot_end_otherwise(void)
     directory_remove();
 }
 
+/* Flags, and kinds that have to be driven, are the core's own. */
+static void requests_of_the_cores_own_are_refused(void)
+{
+    kv_store_options options = options_of(KV_DURABILITY_DISK, KV_DRIVER_THREADS);
+    kv_item item = {.key = (uint64_t)"key", .key_size = 3};
+    kv_item_stat stat = {0};
+    kv_request request = {.items = &item, .stats = &stat, .count = 1, .operation = KV_OP_SET};
+    const uint32_t kinds[] = {KV_OP_SET, KV_OP_LEND, KV_OP_RECEIVE};
+    kv_queue *queue;
+    kv_store *store;
+    int descriptor;
+
+    directory_make();
+    store = store_open(&options);
+    assert(kv_queue_open(&queue, &descriptor) == 0);
+    for (uint32_t n = 0; n < sizeof(kinds) / sizeof(kinds[0]); n++) {
+        request.operation = kinds[n];
+        request.flags = n == 0;
+        assert(kv_store_run(store, &request) == -EINVAL);
+        assert(kv_store_submit(store, queue, &request) == -EINVAL);
+    }
+    kv_queue_close(queue);
+    assert(kv_store_close(store, CLOSE_TIMEOUT_MS) == 0);
+    directory_remove();
+}
+
 int main(void)
 {
+    requests_of_the_cores_own_are_refused();
     everybody_works_at_once(KV_DURABILITY_DISK, KV_DRIVER_THREADS);
     everybody_works_at_once(KV_DURABILITY_MEMORY, KV_DRIVER_THREADS);
     everybody_works_at_once(KV_DURABILITY_SYNC, KV_DRIVER_AUTO);

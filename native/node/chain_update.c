@@ -1,0 +1,482 @@
+/* The effects of an update of a chain, carried out by its loop: decide, apply, forward, end. See
+ * chain.h. */
+
+#include "node/chain.h"
+
+#include "node/resync.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define EQUAL_TABLE_SIZE (2 * KV_MESSAGE_COUNT_MAX)
+
+/* ---- DECIDE ---- */
+
+static uint64_t unix_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* The same at each copy, whenever it gets there. */
+static uint64_t expiry_of(const kv_chain_update *own)
+{
+    uint64_t ttl_ms = own->ttl_ms ? own->ttl_ms : own->chain->target->ttl_ms;
+    uint64_t now_ms = unix_ms();
+
+    if (ttl_ms == 0)
+        return 0;
+    return now_ms + ttl_ms < now_ms ? UINT64_MAX : now_ms + ttl_ms;
+}
+
+static bool keys_equal(const kv_update_key *one, const kv_update_key *other)
+{
+    return one->hash == other->hash && one->key_size == other->key_size &&
+           memcmp(one->key, other->key, one->key_size) == 0;
+}
+
+/* Keys met so far, by their hash. */
+typedef struct met_keys {
+    uint16_t places[EQUAL_TABLE_SIZE]; /* index + 1 */
+} met_keys;
+
+/* True: an equal key was met before. */
+static bool meet(met_keys *met, const kv_update_key *keys, uint32_t i)
+{
+    uint32_t place = (uint32_t)keys[i].hash % EQUAL_TABLE_SIZE;
+
+    while (met->places[place] != 0) {
+        if (keys_equal(&keys[met->places[place] - 1], &keys[i]))
+            return true;
+        place = (place + 1) % EQUAL_TABLE_SIZE;
+    }
+    met->places[place] = (uint16_t)(i + 1);
+    return false;
+}
+
+/* What is there decides: it is the update's turn, so that nothing changes it meanwhile. */
+static kv_status judge(const kv_chain_update *own, uint32_t i, met_keys *met)
+{
+    const kv_update_key *key = &own->update.keys[i];
+    bool again = meet(met, own->update.keys, i);
+    kv_item_stat stat;
+    uint32_t size;
+    bool there = kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat,
+                                &size) == 0;
+
+    switch (own->operation) {
+    case KV_OP_SET:
+        return there || again ? KV_EXISTS : KV_OK;
+    case KV_OP_DELETE:
+        return there && !again ? KV_OK : KV_NOT_FOUND;
+    default:
+        return there ? KV_OK : KV_NOT_FOUND;
+    }
+}
+
+static void decide_client(kv_chain_update *own)
+{
+    kv_update *update = &own->update;
+    uint64_t expiry_ms = own->operation == KV_OP_SET ? expiry_of(own) : 0;
+    met_keys met = {{0}};
+
+    for (uint32_t i = 0; i < update->count; i++) {
+        if (own->operation == KV_OP_SET)
+            own->request->request.stats[i].expiry_ms = expiry_ms;
+        if (update->statuses[i] == KV_OK && (own->if_absent || own->operation != KV_OP_SET))
+            update->statuses[i] = (uint8_t)judge(own, i, &met);
+    }
+    update->careful = own->operation == KV_OP_SET && own->retained &&
+                      kv_chain_space(own->chain) < KV_NODE_SPACE_MARGIN;
+}
+
+/* What could not be received again may be here already, from a forward before this one. False:
+ * it is not, and the predecessor counts on it. */
+static bool decide_peer(kv_chain_update *own)
+{
+    own->update.careful = own->refusable && own->retained;
+    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++) {
+        const kv_update_key *key = &own->update.keys[i];
+        kv_item_stat stat;
+        uint32_t size;
+
+        if (own->update.statuses[i] != KV_OK || own->apply_indices[i] == KV_OK)
+            continue;
+        if (kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat, &size) == 0 &&
+            own->versions[i] != 0 && stat.version == own->versions[i]) {
+            own->update.statuses[i] = KV_EXISTS; /* not applied again, and so not forwarded */
+        } else if (own->refusable) {
+            own->update.statuses[i] = (uint8_t)own->apply_indices[i];
+            own->apply_indices[i] = KV_OK;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void decide(kv_chain_update *own)
+{
+    if (!kv_chain_has_lease(own->chain->node)) {
+        kv_chain_decide(own, KV_WRONG_TARGET);
+    } else if (own->batch) {
+        kv_sync_look(own->batch); /* kv_chain_decide follows when its values are known */
+    } else if (own->update.source == KV_UPDATE_CLIENT) {
+        decide_client(own);
+        kv_chain_decide(own, KV_OK);
+    } else if (decide_peer(own)) {
+        kv_chain_decide(own, KV_OK);
+    } else {
+        kv_chain_fail(own->chain, ENOSPC, "it has no room for an update of its chain");
+        kv_chain_decide(own, KV_WRONG_TARGET);
+    }
+}
+
+/* ---- APPLY ---- */
+
+static void settle(kv_chain_update *own)
+{
+    kv_node_request *request = own->request;
+
+    if (request->answered) { /* every item was refused, or its device failed meanwhile */
+        kv_chain_answered(own);
+        return;
+    }
+    for (uint32_t i = 0; i < own->update.count; i++)
+        request->request.stats[i].version = own->versions[i];
+    kv_operation_settle(request->operation, own->update.statuses);
+    if (kv_operation_claim(request->operation))
+        kv_serving_step(request);
+}
+
+/* Deletes and pins begin at their turn: they take nothing before. */
+static void change_keys(kv_chain_update *own)
+{
+    kv_node_request *request = own->request;
+    kv_request *apply = &own->apply;
+    int error;
+
+    *apply = (kv_request){.items = own->apply_items, .operation = own->operation};
+    for (uint32_t i = 0; i < own->update.count; i++)
+        if (own->update.statuses[i] == KV_OK) {
+            own->apply_indices[apply->count] = i;
+            own->apply_items[apply->count++] = request->request.items[i];
+        }
+    if (apply->count == 0) {
+        kv_chain_applied(own);
+        return;
+    }
+    error = kv_operation_begin(own->chain->target->engine, apply, &request->operation);
+    if (error < 0) {
+        request->operation = NULL;
+        kv_chain_fail(own->chain, -error, "it cannot apply an update of its chain");
+        kv_chain_applied(own);
+        return;
+    }
+    kv_operation_set_owner(request->operation, &request->owner);
+    kv_serving_step(request);
+}
+
+static void apply(kv_chain_update *own)
+{
+    assert(!own->settled && !own->batch);
+    own->settled = true;
+    if (own->operation == KV_OP_SET)
+        settle(own);
+    else
+        change_keys(own);
+}
+
+/* What an item came to that had to be applied. */
+static void item_applied(kv_chain_update *own, uint32_t i, kv_status status)
+{
+    bool passed = status == KV_NOT_FOUND && own->operation != KV_OP_SET;
+
+    if (own->update.statuses[i] != KV_OK || status == KV_OK)
+        return;
+    if (passed && own->update.source == KV_UPDATE_PEER)
+        return; /* it has expired here, or a syncing target does not have it yet */
+    own->update.statuses[i] = (uint8_t)status;
+    if (!passed)
+        kv_chain_fail(own->chain, status == KV_NO_SPACE ? ENOSPC : EIO,
+                      "it cannot apply an update of its chain");
+}
+
+void kv_chain_answered(kv_chain_update *own)
+{
+    const kv_node_request *request = own->request;
+
+    if (own->ending) {
+        kv_chain_end(own, own->end_status);
+        return;
+    }
+    if (!own->settled)
+        return;
+    if (own->operation == KV_OP_SET)
+        for (uint32_t i = 0; i < own->update.count; i++)
+            item_applied(own, i, (kv_status)request->request.items[i].status);
+    else
+        for (uint32_t k = 0; k < own->apply.count; k++)
+            item_applied(own, own->apply_indices[k], (kv_status)own->apply_items[k].status);
+    kv_chain_applied(own);
+}
+
+/* ---- FORWARD ---- */
+
+static uint32_t forward_columns_size(kv_peer_message *message)
+{
+    const kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+    uint64_t keys_size = 0;
+
+    for (uint32_t i = 0; i < own->update.count; i++)
+        keys_size += own->update.keys[i].key_size;
+    return kv_forward_columns_size(own->update.count, keys_size);
+}
+
+static void forward_item(void *context, uint32_t i, kv_forward_item *item)
+{
+    const kv_chain_update *own = context;
+    const kv_update_key *key = &own->update.keys[i];
+    const kv_request *request = own->batch ? kv_sync_request(own->batch) : &own->request->request;
+    bool set = own->operation == KV_OP_SET;
+
+    *item = (kv_forward_item){.key = key->key,
+                              .key_size = key->key_size,
+                              .version = own->versions[i],
+                              .status = own->update.statuses[i]};
+    if (!set || item->status != KV_OK)
+        return;
+    item->value_size = own->batch ? request->items[i].result_size : request->items[i].value_size;
+    item->checksum = request->stats[i].checksum;
+    item->expiry_ms = request->stats[i].expiry_ms;
+    item->flags = own->batch ? request->stats[i].flags : 0;
+}
+
+static uint32_t forward_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
+{
+    kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+    kv_wire_forward wire = {.forward = own->batch ? KV_FORWARD_SYNC : KV_FORWARD_UPDATE,
+                            .operation = own->operation,
+                            .target = own->sent_target,
+                            .flags = own->sent_careful ? KV_FORWARD_CAREFUL : 0,
+                            .attempt = own->sent_attempt,
+                            .chain_version = own->sent_version,
+                            .ttl_ms = own->ttl_ms,
+                            .channel = own->channel,
+                            .sequence = own->sequence,
+                            .count = own->update.count};
+
+    head->count = own->update.count;
+    memcpy(wire.client, own->client, KV_CLIENT_ID_SIZE);
+    return kv_forward_encode(&wire, forward_item, own, columns);
+}
+
+static uint32_t forward_value_size(kv_peer_message *message, uint32_t i)
+{
+    kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+    kv_forward_item item;
+
+    forward_item(own, i, &item);
+    return item.value_size;
+}
+
+static uint32_t forward_value(kv_peer_message *message, uint32_t i, struct iovec *ranges)
+{
+    kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+
+    return own->batch ? kv_operation_lent(kv_sync_operation(own->batch), i, ranges)
+                      : kv_operation_received(own->request->operation, i, ranges);
+}
+
+static kv_peer *peer_of(kv_chain_update *own)
+{
+    return own->chain->peers[own->loop - own->chain->node->loops];
+}
+
+static int forward_answered(kv_peer_message *message, const kv_message_head *head,
+                            const uint8_t *columns)
+{
+    kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+    kv_wire_forwarded answer;
+    int error = kv_forwarded_decode(head, columns, own->update.count, &answer);
+
+    if (error < 0)
+        return error;
+    if (answer.status == KV_OK) {
+        kv_peer_resume(peer_of(own));
+        return kv_chain_acknowledge(own, &answer) ? 0 : -EPROTO;
+    }
+    kv_peer_pause(peer_of(own));
+    if (kv_chain_forwards(own))
+        kv_peer_send(peer_of(own), message);
+    return 0;
+}
+
+static void forward_freed(kv_peer_message *message)
+{
+    kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
+
+    kv_chain_end(own, own->end_status);
+}
+
+static const kv_peer_sender forward_sender = {
+    .columns_size = forward_columns_size,
+    .encode = forward_encode,
+    .value_size = forward_value_size,
+    .value = forward_value,
+    .answered = forward_answered,
+    .freed = forward_freed,
+};
+
+/* What came while there was no successor is not kept for one. Resync, which every new successor
+ * begins with, waits until such updates have ended, and then finds what they set. */
+static void pass_unretained(kv_chain_update *own)
+{
+    kv_chain *chain = own->chain;
+    bool syncs;
+
+    pthread_mutex_lock(&chain->mutex);
+    syncs = kv_replica_view_of(chain->replica)->successor_syncs;
+    pthread_mutex_unlock(&chain->mutex);
+    if (!syncs)
+        kv_chain_fail(chain, EPROTO, "it got a successor that serves and has not synced");
+    kv_chain_acknowledge(own, NULL);
+}
+
+static void forward(kv_chain_update *own)
+{
+    kv_chain *chain = own->chain;
+    uint32_t number = (uint32_t)(own->loop - chain->node->loops);
+    kv_peer_aim aim = kv_chain_aim(chain);
+
+    if (own->loop->stopping)
+        return; /* its END comes */
+    if (!own->retained) {
+        pass_unretained(own);
+        return;
+    }
+    if (!chain->peers[number])
+        chain->peers[number] = kv_peer_open(chain, own->loop);
+    if (!chain->peers[number]) {
+        kv_chain_fail(chain, ENOMEM, "it cannot forward an update of its chain");
+        return;
+    }
+    own->message.sender = &forward_sender;
+    kv_peer_set_aim(chain->peers[number], &aim);
+    kv_peer_send(chain->peers[number], &own->message);
+}
+
+/* ---- END ---- */
+
+static void statuses_tell(kv_chain_update *own, kv_status status)
+{
+    kv_node_request *request = own->request;
+
+    for (uint32_t i = 0; i < own->update.count; i++) {
+        bool held = request->forward && own->operation == KV_OP_SET &&
+                    own->update.statuses[i] == KV_EXISTS && own->apply_indices[i] != KV_OK;
+
+        request->request.items[i].status =
+            status == KV_OK ? held ? KV_OK : own->update.statuses[i] : (int32_t)status;
+        request->request.items[i].result_size = 0;
+    }
+    if (status == KV_WRONG_TARGET || status == KV_BUSY || (request->forward && status != KV_OK))
+        request->status = status == KV_BUSY ? KV_BUSY : KV_WRONG_TARGET;
+    /* What had no effect may come again as it is, also where it came from a predecessor. */
+    if (request->channel && (request->status != KV_OK || request->broken)) {
+        kv_node *node = own->chain->node;
+
+        pthread_mutex_lock(&node->channels_mutex);
+        kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
+        pthread_mutex_unlock(&node->channels_mutex);
+        request->channel = NULL;
+    }
+}
+
+static void values_release(kv_chain_update *own)
+{
+    kv_node_request *request = own->request;
+    bool claimed;
+
+    if (own->operation == KV_OP_SET && own->retained && request->operation) {
+        claimed = kv_operation_claim(request->operation);
+        kv_operation_release(request->operation);
+        if (own->claim != KV_CLAIM_NONE)
+            kv_chain_give_claim(own);
+        kv_chain_leave(own);
+        kv_chain_update_free(own);
+        if (claimed)
+            kv_serving_step(request);
+        return;
+    }
+    if (own->claim != KV_CLAIM_NONE)
+        kv_chain_give_claim(own);
+    kv_chain_leave(own);
+    kv_chain_update_free(own);
+    kv_serving_forget(request);
+}
+
+/* The reply says it; a client whose update may or may not have happened asks elsewhere. */
+static void conclude(kv_chain_update *own)
+{
+    kv_node_request *request = own->request;
+    kv_session *session = request->session;
+    bool unknown = own->end_status == KV_OUTCOME_UNKNOWN && !request->forward;
+
+    session->references++; /* the request may be its last one */
+    statuses_tell(own, own->end_status);
+    request->update = NULL;
+    request->answered = true;
+    if (unknown)
+        kv_session_cut(session, KV_EVENT_CUT_RESET, ECONNRESET,
+                       "target %u left its chain with an update under way",
+                       own->chain->target->number);
+    request->chain_version = atomic_load_explicit(&own->chain->version, memory_order_relaxed);
+    kv_serving_answered(request);
+    values_release(own);
+    if (session->incoming == request && session->hold == KV_HOLD_VALUES &&
+        kv_list_empty(&session->eager_link))
+        kv_list_append(&session->loop->eager, &session->eager_link);
+    kv_session_release(session);
+}
+
+void kv_chain_end(kv_chain_update *own, kv_status status)
+{
+    kv_node_request *request = own->request;
+    kv_peer *peer = peer_of(own);
+
+    if (!own->ending && own->message.state != KV_PEER_IDLE)
+        kv_peer_drop(peer, &own->message);
+    if (!own->ending && own->claim == KV_CLAIM_WAITS && kv_chain_unclaim(own))
+        own->waits = false;
+    if (!own->ending && !own->batch && request->operation && !request->answered)
+        kv_operation_abort(request->operation, KV_CANCELLED);
+    own->ending = true;
+    own->end_status = status;
+    if (own->message.state != KV_PEER_IDLE || own->waits)
+        return; /* the peer, or the mail of the claim, comes back to it */
+    if (own->batch)
+        kv_sync_ended(own->batch, status);
+    else if (!request->operation || request->answered)
+        conclude(own);
+}
+
+void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects)
+{
+    if (effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD) &&
+        own->update.source == KV_UPDATE_CLIENT)
+        for (uint32_t i = 0; i < own->update.count; i++)
+            own->versions[i] = own->update.version + i;
+    if (effects & KV_EFFECT_DECIDE)
+        decide(own);
+    if (effects & KV_EFFECT_APPLY)
+        apply(own);
+    if (effects & KV_EFFECT_FORWARD)
+        forward(own);
+    if (effects & KV_EFFECT_END)
+        kv_chain_end(own, own->update.status);
+}

@@ -1,0 +1,37 @@
+/* Resync: how the last serving target of a chain brings its syncing successor in line.
+ *
+ *   REST ──a successor syncs──► QUIET ──► COMPARE ──► REMOVE ──► TELL ──► REST
+ *                                 updates    own objects  the         the successor
+ *                                 that were  that it      successor's lacks nothing
+ *                                 not kept   lacks or has objects     any more
+ *                                 have ended otherwise    that are
+ *                                                         not here
+ *
+ * 1. It goes by one view of the chain: another chain version makes it begin anew.
+ * 2. What is sent goes through the queues of its keys as an update of this target's own: it never
+ *    overtakes a live update, and none overtakes it. Live updates reach the successor meanwhile,
+ *    so whatever changes after it was listed needs no more care.
+ * 3. At most KV_NODE_RESYNC_IN_FLIGHT batches are under way, and values leave no faster than
+ *    kv_node_set_resync_rate says.
+ * One loop's: kv_chain_loop. */
+#ifndef KV_RESYNC_H
+#define KV_RESYNC_H
+
+#include "node/chain.h"
+
+int kv_resync_open(kv_chain *chain, kv_resync **resync);
+void kv_resync_close(kv_resync *resync);
+/* On its loop: the chain is another one, or what was waited for may have come. */
+void kv_resync_look(kv_resync *resync);
+/* From any thread. */
+void kv_resync_state(kv_resync *resync, kv_chain_state *state);
+
+/* sync_batch.c: keys that the successor has otherwise, or not. */
+/* Its turn has come: see what the keys hold now, then kv_chain_decide. */
+void kv_sync_look(kv_sync_batch *batch);
+/* The update is over; frees the batch. */
+void kv_sync_ended(kv_sync_batch *batch, kv_status status);
+const kv_request *kv_sync_request(const kv_sync_batch *batch);
+kv_operation *kv_sync_operation(const kv_sync_batch *batch);
+
+#endif
