@@ -276,6 +276,18 @@ kv_peer_aim kv_chain_aim(kv_chain *chain)
     return aim;
 }
 
+kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop)
+{
+    kv_peer **peer = &chain->peers[loop - chain->node->loops];
+    kv_peer_aim aim = kv_chain_aim(chain);
+
+    if (!*peer)
+        *peer = kv_peer_open(chain, loop);
+    if (*peer)
+        kv_peer_set_aim(*peer, &aim);
+    return *peer;
+}
+
 void kv_chain_tell_lost(kv_chain *chain, int error, const char *reason)
 {
     bool told;

@@ -152,8 +152,10 @@ void kv_chain_fail(kv_chain *chain, int error, const char *reason);
 /* The least free space from here to the end of the chain; 0: objects are nearly too many. */
 uint64_t kv_chain_space(kv_chain *chain);
 uint64_t kv_chain_hash(const kv_chain *chain, const void *key, uint32_t key_size);
-/* What its loop's connection to the successor is to be. */
+/* What its loops' connections to the successor are to be. */
 kv_peer_aim kv_chain_aim(kv_chain *chain);
+/* This loop's, aimed at the successor that there is now. NULL: no memory. */
+kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop);
 /* At the end of a turn. */
 void kv_chain_carry_out(kv_loop *loop);
 

@@ -349,9 +349,7 @@ static void pass_unretained(kv_chain_update *own)
 
 static void forward(kv_chain_update *own)
 {
-    kv_chain *chain = own->chain;
-    uint32_t number = (uint32_t)(own->loop - chain->node->loops);
-    kv_peer_aim aim = kv_chain_aim(chain);
+    kv_peer *peer;
 
     if (own->loop->stopping)
         return; /* its END comes */
@@ -359,15 +357,13 @@ static void forward(kv_chain_update *own)
         pass_unretained(own);
         return;
     }
-    if (!chain->peers[number])
-        chain->peers[number] = kv_peer_open(chain, own->loop);
-    if (!chain->peers[number]) {
-        kv_chain_fail(chain, ENOMEM, "it cannot forward an update of its chain");
+    peer = kv_chain_peer(own->chain, own->loop);
+    if (!peer) {
+        kv_chain_fail(own->chain, ENOMEM, "it cannot forward an update of its chain");
         return;
     }
     own->message.sender = &forward_sender;
-    kv_peer_set_aim(chain->peers[number], &aim);
-    kv_peer_send(chain->peers[number], &own->message);
+    kv_peer_send(peer, &own->message);
 }
 
 /* ---- END ---- */

@@ -170,6 +170,18 @@ static int64_t serve_list(kv_target *target, kv_control *control)
     return 8 + (int64_t)strip_entries(control, control->reply + 8, (uint32_t)size);
 }
 
+static int64_t serve_list_stored(kv_target *target, kv_control *control)
+{
+    uint64_t cursor = kv_endian_load_u64(control->body);
+    int64_t size = kv_engine_list_stored(target->engine, &cursor, control->reply + 8,
+                                         control->reply_room - 8);
+
+    if (size < 0)
+        return size;
+    kv_endian_store_u64(control->reply, cursor);
+    return 8 + size;
+}
+
 static int64_t serve_verify(kv_target *target, kv_control *control)
 {
     uint64_t cursor = kv_endian_load_u64(control->body);
@@ -251,6 +263,8 @@ static int64_t serve(kv_node *node, kv_control *control)
         return serve_statistics(node, target, control);
     case KV_CONTROL_LIST:
         return serve_list(target, control);
+    case KV_CONTROL_LIST_STORED:
+        return serve_list_stored(target, control);
     case KV_CONTROL_VERIFY:
         return serve_verify(target, control);
     case KV_CONTROL_SLABS:
@@ -350,6 +364,9 @@ static uint32_t reply_room(uint32_t kind, const uint8_t *body, uint32_t body_siz
     case KV_CONTROL_LIST:
         wanted = body_size >= LIST_HEAD_SIZE ? kv_endian_load_u32(body + 8) : 0;
         break;
+    case KV_CONTROL_LIST_STORED:
+        wanted = body_size == LIST_HEAD_SIZE ? kv_endian_load_u32(body + 8) : 0;
+        break;
     case KV_CONTROL_VERIFY:
         wanted = body_size == VERIFY_BODY_SIZE ? kv_endian_load_u32(body + 16) : 0;
         break;
@@ -425,7 +442,11 @@ static int64_t control_route(kv_control *control)
 /* What is asked, and room for the answer. */
 static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_size, uint32_t room)
 {
-    if (!(control->session->rights & KV_RIGHT_ADMINISTER))
+    uint32_t rights = KV_RIGHT_ADMINISTER;
+
+    if (control->kind == KV_CONTROL_LIST_STORED)
+        rights |= KV_RIGHT_PEER; /* either will do */
+    if (!(control->session->rights & rights))
         return -EACCES;
     if (!controls_reserve(&control->session->loop->node->controls, room))
         return -EBUSY;

@@ -72,6 +72,7 @@
 #define KV_NODE_RESYNC_BATCH_SIZE (1u << 20) /* of values, unless one is larger */
 #define KV_NODE_RESYNC_IN_FLIGHT 8u    /* batches */
 #define KV_NODE_RESYNC_RATE_DEFAULT (256ull << 20) /* bytes a second */
+#define KV_NODE_RESYNC_FAILED_MS 100u  /* before it begins anew for another reason than the chain */
 #define KV_NODE_RESYNC_PAUSE_MS 20u    /* before a look at what was in the way */
 
 /* Free blocks that a loop keeps. */

@@ -27,9 +27,17 @@ void kv_resync_look(kv_resync *resync);
 void kv_resync_state(kv_resync *resync, kv_chain_state *state);
 
 /* sync_batch.c: keys that the successor has otherwise, or not. */
+/* Entries as of kv_engine_list_stored, one behind the other: their values are sent. At most
+ * KV_NODE_RESYNC_BATCH_COUNT. NULL: no memory. */
+kv_sync_batch *kv_sync_open(kv_resync *resync, kv_chain *chain, kv_loop *loop, uint32_t operation,
+                            const uint8_t *const *entries, uint32_t count);
+/* The batch goes its way; kv_resync_batch_ended follows. */
+void kv_sync_begin(kv_sync_batch *batch);
+/* In resync.c: `count` keys with so many bytes of values were sent, if `done`. */
+void kv_resync_batch_ended(kv_resync *resync, uint32_t count, uint64_t size, bool done);
 /* Its turn has come: see what the keys hold now, then kv_chain_decide. */
 void kv_sync_look(kv_sync_batch *batch);
-/* The update is over; frees the batch. */
+/* The update is over. */
 void kv_sync_ended(kv_sync_batch *batch, kv_status status);
 const kv_request *kv_sync_request(const kv_sync_batch *batch);
 kv_operation *kv_sync_operation(const kv_sync_batch *batch);
