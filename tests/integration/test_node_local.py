@@ -19,7 +19,7 @@ from kvstore.cluster.local import bring_up, take_down
 from kvstore.cluster.local_files import LocalCluster, LocalClusterError, read_cluster
 from kvstore.cluster.processes import ProcessId, identify, send_signal, stop, wait_for_end
 
-SMALL: dict[str, object] = {"memory": "96MiB", "capacity": "256MiB"}
+SMALL: dict[str, object] = {"memory": "96MiB", "capacity": "256MiB", "replicas": 1}
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def cluster_of(directory: Path) -> LocalCluster:
 
 
 def test_up_and_down_of_two_nodes(directory: Path, shell: Shell) -> None:
-    small = ("--memory", "96MiB", "--capacity", "256MiB")
+    small = ("--memory", "96MiB", "--capacity", "256MiB", "--replicas", 1)
     url = shell("up", "--dir", directory, "--nodes", 2, *small, "--json").json["url"]
 
     content = json.loads((directory / "cluster.json").read_text())
-    assert (1, url) == (content["format_version"], content["url"])
+    assert (2, url) == (content["format_version"], content["url"])
+    assert f"kv://{content['mgmtd']['address']}/default" == url
     assert [1, 2] == [node["node"] for node in content["nodes"]]
     for node in content["nodes"]:
-        assert node["address"] in url
         assert "ok\n" == page(node["metrics"], "/healthz")
         assert Path(node["log"]).is_file()
         assert Path(node["directory"]).is_dir()
@@ -60,7 +60,9 @@ def test_up_and_down_of_two_nodes(directory: Path, shell: Shell) -> None:
     down = shell("down", "--dir", directory, "--json")
 
     assert ([1, 2], [], []) == tuple(down.json[k] for k in ("stopped", "killed", "not_running"))
-    assert [1, 2] == shell("down", "--dir", directory, "--json").json["not_running"]
+    assert "stopped" == down.json["mgmtd"]
+    again = shell("down", "--dir", directory, "--json").json
+    assert ([1, 2], "not_running") == (again["not_running"], again["mgmtd"])
     assert 1 == shell("get", url, "1").code
 
 
