@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.chaos.clients import Clients
-from tools.chaos.cluster import CLIENTS, DISK, Cluster
+from tools.chaos.cluster import CLIENTS, Cluster
+from tools.chaos.configs import DISK
 from tools.chaos.kinds import FaultKind
 from tools.chaos.member import Member
 from tools.chaos.schedule import Fault
@@ -106,7 +107,7 @@ class Actions:
         for member in self._cluster.nodes:
             member.stop()
             self._cluster.restart(member)
-            self._cluster.wait_until_whole()
+            self._cluster.wait_until_whole(self._cluster.check)
 
     # Links.
 

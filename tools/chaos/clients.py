@@ -62,6 +62,11 @@ class Clients:
         """Start a fresh client in place of one that was killed."""
         self._start(self._killed.pop())
 
+    def check(self) -> None:
+        """Raise MemberError when one ended that was not killed."""
+        for member in self.members:
+            member.check()
+
     def stop(self) -> None:
         """Ask all to end, and wait."""
         running = self.running

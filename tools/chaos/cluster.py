@@ -1,48 +1,55 @@
-"""The cluster under attack, as the harness starts it: storage nodes, mgmtd and clients, as members.
+"""The cluster under attack, as the harness starts it: mgmtd, storage nodes and clients, as members.
 
     DIRECTORY/
+        mgmtd-1/         mgmtd.toml, log, ready.json, metadata
+        etcd-1/          where several mgmtd share it
         node-1/          node.toml, log, ready.json, disk/target-1 ...
         routing.json     where there is no mgmtd
         clients/         a history and a log of each client
 
-Members that do not run are started by the same command, in the same place, with the same data.
+A member that is started again has the same command, place and data. Without mgmtd, nodes are alone:
+each key has one target, and waits for it.
 """
 
-import json
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing_file import write_routing_file
-from kvstore.cluster.static_routing import even_slots, static_routing
+from tools.chaos.configs import (
+    DISK,
+    READY,
+    etcd_command,
+    mgmtd_command,
+    node_command,
+    write_routing,
+)
 from tools.chaos.member import Member, MemberError
 from tools.chaos.network import Network
 from tools.chaos.schedule import ClusterShape
+from tools.chaos.wholeness import ClusterError, compare_replicas, wait_until_whole
 
-PORT = 7400
-METRICS_PORT = 9400
+PORTS = {"node": 7400, "mgmtd": 7300, "etcd": 2379}
 START_TIMEOUT_S = 60.0
 POLL_S = 0.01
+CONNECT_TIMEOUT_S = 1.0
 CLOCK_STEP_S = 1_000_003
 """Members' monotonic clocks are so far apart, as if their machines had started on other days."""
 LOOPBACK = "127.0.0.1"
-DISK = "disk"
 CLIENTS = "clients"
-DRAIN_TIMEOUT_S = 10.0
-
-
-class ClusterError(Exception):
-    """The cluster is not what it has to be, although no fault is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a member runs."""
 
+    name: str
+    role: str
+    number: int
     address: Address
     prefix: tuple[str, ...]
     """What starts a command there."""
@@ -57,45 +64,67 @@ class Cluster:
         self.shape = shape
         self.network = network
         self.members: dict[str, Member] = {}
-        self._places: dict[str, Place] = {}
-        for name in self._names():
-            self._places[name] = self._new_place(name)
+        self._places = [
+            *self._make_places("etcd", 1 if shape.mgmtds > 1 else 0),
+            *self._make_places("mgmtd", shape.mgmtds),
+            *self._make_places("node", shape.nodes),
+        ]
         if network is not None:
             network.join(CLIENTS)
-        for number in range(1, shape.nodes + 1):
-            self._add_node(number)
-        self._write_routing()
-
-    def _names(self) -> list[str]:
-        return [f"node-{number}" for number in range(1, self.shape.nodes + 1)]
+        if not shape.mgmtds:
+            write_routing(directory / "routing.json", shape, self._addresses("node"))
+        for place in self._places:
+            self._add(place)
 
     @property
     def url(self) -> str:
         """Where clients find it."""
-        addresses = ",".join(str(place.address) for place in self._places.values())
-        return f"kv://{addresses}/default"
+        addresses = self._addresses("mgmtd" if self.shape.mgmtds else "node")
+        return f"kv://{','.join(map(str, addresses))}/default"
 
     @property
     def nodes(self) -> list[Member]:
         """Return the storage nodes."""
-        return [member for name, member in self.members.items() if name.startswith("node-")]
+        return [self.members[place.name] for place in self._places if place.role == "node"]
 
     @property
     def client_prefix(self) -> tuple[str, ...]:
         """What starts a command where clients are."""
         return () if self.network is None else self.network.command(CLIENTS)
 
+    def _addresses(self, role: str) -> list[Address]:
+        return [place.address for place in self._places if place.role == role]
+
+    # Life.
+
     def start(self) -> None:
         """Start all, and return when they serve."""
-        for member in self.members.values():
-            member.start()
-        for member in self.members.values():
-            self.wait_until_serving(member)
+        for place in self._places:
+            self.members[place.name].start()
+            if place.role == "etcd":
+                self._wait_until(self.members[place.name], partial(listens, place.address))
+        self.wait_until_whole(lambda: None)
 
-    def wait_until_serving(self, member: Member) -> None:
-        """Return once a member says so; raises MemberError when it does not."""
+    def restart(self, member: Member) -> None:
+        """Start a member that does not run; it may not serve yet."""
+        (member.home / READY).unlink(missing_ok=True)
+        member.start()
+
+    def wait_until_whole(self, watch: Callable[[], None]) -> None:
+        """Return once every member serves, and every chain has all its targets.
+
+        *watch* is called often. Raises ClusterError, or MemberError, when that takes too long.
+        """
+        for place in self._places:
+            if place.role != "etcd":
+                member = self.members[place.name]
+                self._wait_until(member, (member.home / READY).exists)
+        if self.shape.mgmtds:
+            wait_until_whole(self._addresses("mgmtd"), watch)
+
+    def _wait_until(self, member: Member, served: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not (member.home / "ready.json").exists():
+        while not served():
             member.check()
             if time.monotonic() > deadline:
                 raise MemberError(
@@ -103,21 +132,23 @@ class Cluster:
                 )
             time.sleep(POLL_S)
 
-    def wait_until_whole(self) -> None:
-        """Return once every node serves; raises ClusterError when that takes too long."""
-        for member in self.nodes:
-            self.wait_until_serving(member)
+    def check(self) -> None:
+        """Raise MemberError when a member ended that no fault ended."""
+        for member in self.members.values():
+            member.check()
 
     def compare_replicas(self) -> list[str]:
         """Return how the targets of chains differ."""
-        return []
+        return compare_replicas(self.url) if self.shape.mgmtds else []
 
     def stop(self) -> None:
-        """Ask all to end; raises MemberError when one does not, or did not end well."""
-        for member in self.members.values():
-            member.ask_to_end()
-        for member in self.members.values():
-            member.wait_for_end()
+        """Ask all to end; raises MemberError when one does not."""
+        for role in ("node", "mgmtd", "etcd"):
+            members = [self.members[place.name] for place in self._places if place.role == role]
+            for member in members:
+                member.ask_to_end()
+            for member in members:
+                member.wait_for_end()
 
     def clean_up(self) -> None:
         """Kill whatever is left."""
@@ -127,66 +158,47 @@ class Cluster:
             for member in self.nodes:
                 subprocess.run(["umount", str(member.home / DISK)], check=False)
 
-    def restart(self, member: Member) -> None:
-        """Start a member that does not run; it may not serve yet."""
-        (member.home / "ready.json").unlink(missing_ok=True)
-        member.start()
-
     # What members are told.
 
-    def _new_place(self, name: str) -> Place:
-        if self.network is None:
-            return Place(Address(LOOPBACK, free_port()), ())
-        address = self.network.join(name)
-        return Place(Address(address, PORT), self.network.command(name))
+    def _make_places(self, role: str, count: int) -> list[Place]:
+        return [self._make_place(role, number) for number in range(1, count + 1)]
 
-    def _add_node(self, number: int) -> None:
-        name = f"node-{number}"
-        home = self.directory / name
+    def _make_place(self, role: str, number: int) -> Place:
+        name = f"{role}-{number}"
+        if self.network is None:
+            return Place(name, role, number, Address(LOOPBACK, free_port()), ())
+        address = Address(self.network.join(name), PORTS[role])
+        return Place(name, role, number, address, self.network.command(name))
+
+    def _add(self, place: Place) -> None:
+        home = self.directory / place.name
         home.mkdir()
+        ahead = self.network is not None and self.shape.clocks
+        self.members[place.name] = Member(
+            place.name,
+            (*place.prefix, *self._command(place, home)),
+            home,
+            clock_s=len(self.members) * CLOCK_STEP_S if ahead else 0,
+        )
+
+    def _command(self, place: Place, home: Path) -> tuple[str, ...]:
+        if place.role == "etcd":
+            return etcd_command(home, place.address)
+        if place.role == "mgmtd":
+            return mgmtd_command(home, self.shape, place.address, self._metadata())
         (home / DISK).mkdir()
         if self.shape.disk:
             mount_disk(home / DISK, self.shape.disk)
-        (home / "node.toml").write_text(self._node_toml(number), encoding="utf-8")
-        arguments = ("-P", "-m", "kvstore", "storage", "--config", str(home / "node.toml"))
-        place = self._places[name]
-        clock_s = number * CLOCK_STEP_S if self.network is not None and self.shape.clocks else 0
-        command = (*place.prefix, sys.executable, *arguments)
-        self.members[name] = Member(name, command, home, clock_s=clock_s)
+        learns: dict[str, object] = {"routing": str(self.directory / "routing.json")}
+        if self.shape.mgmtds:
+            learns = {"mgmtd": [str(address) for address in self._addresses("mgmtd")]}
+        return node_command(home, place.number, self.shape, place.address, learns)
 
-    def _node_toml(self, number: int) -> str:
-        values: dict[str, object] = {
-            "node": number,
-            "listen": str(self._places[f"node-{number}"].address),
-            "open": True,
-            "ready_file": "ready.json",
-            "log": "json",
-            "drain_timeout_s": DRAIN_TIMEOUT_S,
-            "memory": self.shape.memory,
-            "capacity": self.shape.capacity,
-            "durability": self.shape.durability,
-            "routing": str(self.directory / "routing.json"),
-        }
-        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        for target in self._targets(number):
-            lines += [
-                "",
-                "[[targets]]",
-                f"target = {target}",
-                f'directory = "{DISK}/target-{target}"',
-            ]
-        return "\n".join(lines) + "\n"
-
-    def _targets(self, number: int) -> range:
-        count = self.shape.targets_per_node
-        return range((number - 1) * count + 1, number * count + 1)
-
-    def _write_routing(self) -> None:
-        numbers = range(1, self.shape.nodes + 1)
-        targets = {target: number for number in numbers for target in self._targets(number)}
-        addresses = {number: self._places[f"node-{number}"].address for number in numbers}
-        routing = static_routing(1, addresses, targets, even_slots(sorted(targets)))
-        write_routing_file(self.directory / "routing.json", routing)
+    def _metadata(self) -> str:
+        etcds = self._addresses("etcd")
+        if etcds:
+            return f"etcd://{','.join(map(str, etcds))}/chaos"
+        return f"file://{self.directory / 'mgmtd-1' / 'metadata'}"
 
 
 def mount_disk(folder: Path, size: str) -> None:
@@ -195,6 +207,15 @@ def mount_disk(folder: Path, size: str) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         raise ClusterError(f"{' '.join(command)}: {found.stderr.strip()}")
+
+
+def listens(address: Address) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((address.name, address.port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:

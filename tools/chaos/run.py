@@ -13,7 +13,7 @@ from tools.chaos.actions import Actions, Commands
 from tools.chaos.attack import Doer, DoneFault, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
-from tools.chaos.cluster import Cluster, ClusterError
+from tools.chaos.cluster import Cluster
 from tools.chaos.last_reads import LastReadError, read_all
 from tools.chaos.member import MemberError
 from tools.chaos.network import Network
@@ -21,6 +21,7 @@ from tools.chaos.outcome import Outcome, windows_of
 from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
 from tools.chaos.stalls import stall_rows, stalls_in
+from tools.chaos.wholeness import ClusterError
 from tools.history.check import check
 from tools.history.files import read_histories
 
@@ -70,16 +71,14 @@ class Run:
         doer: Doer = Commands() if cluster is None else Actions(cluster, clients)
 
         def watch() -> None:
-            for member in [
-                *clients.members,
-                *([] if cluster is None else cluster.members.values()),
-            ]:
-                member.check()
+            clients.check()
+            if cluster is not None:
+                cluster.check()
 
         faults = schedule.faults_in_order
         attack(faults, schedule.duration_s, doer, watch=watch, say=self._say, done=self._faults)
         if cluster is not None:
-            cluster.wait_until_whole()
+            cluster.wait_until_whole(watch)
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
         if cluster is not None:
