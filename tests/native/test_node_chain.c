@@ -1,7 +1,7 @@
 /* Chains of real nodes: every target answers for what any client set, through changes of the
  * chain; values of all sizes; several loops; both reactors. */
 
-#include "chain_world.h"
+#include "node_chains.h"
 
 static const uint32_t order[] = {0, 1, 2};
 

@@ -1,7 +1,7 @@
 /* A head with a successor that the test plays: what is forwarded, what is dirty meanwhile, and what
  * becomes of an update when the connection, the chain or the lease goes. */
 
-#include "chain_successor.h"
+#include "node_successor.h"
 
 static const uint32_t both[] = {0, 1};
 

@@ -1,10 +1,10 @@
 /* The next target of a chain as a test plays it: one blocking socket, which takes forwards and
  * answers them as the test says. It waits by poll, with a deadline that only a hanging node
  * reaches. */
-#ifndef CHAIN_SUCCESSOR_H
-#define CHAIN_SUCCESSOR_H
+#ifndef NODE_SUCCESSOR_H
+#define NODE_SUCCESSOR_H
 
-#include "chain_world.h"
+#include "node_chains.h"
 #include "protocol/forward.h"
 
 typedef struct chain_successor {

@@ -1,7 +1,7 @@
 /* Several real nodes in this process, each with one target, and the chains that a test draws
  * through them. */
-#ifndef CHAIN_WORLD_H
-#define CHAIN_WORLD_H
+#ifndef NODE_CHAINS_H
+#define NODE_CHAINS_H
 
 #include "bytes/clock.h"
 #include "node_client.h"
