@@ -20,6 +20,7 @@ from kvstore.cluster.transitions import Report
 
 RUN_OUT = Report(LocalState.UNKNOWN, ChainVersion(0), 0)
 NO_SESSION: SessionNumber = 0
+RAN_OUT = "its lease ran out"
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Member:
     fence: int = 0
     dead: bool = False
     """Whether a proposal has been made by which it is dead."""
-    why: str = "its lease ran out"
+    why: str = RAN_OUT
     """What is said of it when it is found dead."""
     states: bytes = b""
     """Of the last heartbeat, as encoded; `reports` is what it says."""
@@ -55,6 +56,12 @@ class Member:
         """End its lease now: it is known that nothing of it serves."""
         self.lease_end_ns = 0
         self.why = why
+
+    def found_dead(self) -> str:
+        """Note that a proposal says so, and return why it is."""
+        self.dead = True
+        why, self.why = self.why, RAN_OUT
+        return why
 
     def report(self, target: TargetId, now_ns: int) -> Report:
         """Return what counts for one of its targets."""
