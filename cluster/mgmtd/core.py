@@ -16,7 +16,7 @@ What always holds:
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
@@ -47,7 +47,7 @@ from kvstore.cluster.mgmtd.events import (
 from kvstore.cluster.mgmtd.first_chains import form_first_chains
 from kvstore.cluster.mgmtd.judging import judge_chains, judge_nodes
 from kvstore.cluster.mgmtd.ledger import blocked
-from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members
+from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members, TargetIndex
 from kvstore.cluster.mgmtd.messages import HeartbeatAnswer, TargetReport
 from kvstore.cluster.mgmtd.registration import check_loopback, register_node, settle_identity
 from kvstore.cluster.mgmtd.repair import Repair, retiring
@@ -55,7 +55,6 @@ from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
-from kvstore.cluster.routing import Target
 from kvstore.cluster.states import LocalState, NodeState, PublicState
 from kvstore.cluster.transitions import NO_REPORT, Report
 from kvstore.errors import (
@@ -98,8 +97,7 @@ class Core:
         self._repair_due = True
         self._repaired_ns = now_ns
         self._effects: list[Effect] = []
-        self._indexed: Mapping[TargetId, Target] | None = None
-        self._by_node: dict[NodeId, list[TargetId]] = {}
+        self._node_targets = TargetIndex()
         self._find_retiring()
 
     def step(self, event: Event, now_ns: int) -> list[Effect]:
@@ -482,9 +480,4 @@ class Core:
             self._touch(target)
 
     def _targets_of(self, node: NodeId) -> Iterable[TargetId]:
-        targets = self.basis.routing.targets
-        if self._indexed is not targets:
-            self._indexed, self._by_node = targets, {}
-            for target in targets.values():
-                self._by_node.setdefault(target.node, []).append(target.id)
-        return self._by_node.get(node, ())
+        return self._node_targets.of(node, self.basis.routing.targets)

@@ -68,7 +68,7 @@ class Persistence:
 
     def __init__(self, primary: Primary, head: Head, revisions: dict[bytes, Revision]) -> None:
         """Go on from what is stored."""
-        self._primary = primary
+        self.primary = primary
         self._head = head
         self._revisions = revisions
         self._deltas_size = 0
@@ -118,10 +118,10 @@ class Persistence:
             Modified(operation.key, self._revisions.get(operation.key, ABSENT))
             for operation in operations
         ]
-        outcome = await self._primary.transact(compares, operations)
+        outcome = await self.primary.transact(compares, operations)
         if not outcome.succeeded:
             raise NotPrimaryError(
-                f"what epoch {self._primary.epoch} has stored was changed by somebody else"
+                f"what epoch {self.primary.epoch} has stored was changed by somebody else"
             )
         for operation in operations:
             if isinstance(operation, Put):

@@ -322,7 +322,12 @@ async def test_who_takes_no_answers_is_not_read_from(monkeypatch: pytest.MonkeyP
     echo = Echo()
     stalled = asyncio.Event()
     pause = Peer.pause_writing
-    monkeypatch.setattr(Peer, "pause_writing", lambda peer: (pause(peer), stalled.set()))
+
+    def told(peer: Peer) -> None:
+        pause(peer)
+        stalled.set()
+
+    monkeypatch.setattr(Peer, "pause_writing", told)
     async with service(echo) as made:
         raw = await proven(made)
         request = encode_frame([Kind.REQUEST, 1, "echo", 1000, bytes(900_000)])
