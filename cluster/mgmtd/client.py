@@ -109,7 +109,7 @@ class MgmtdClient:
 
     async def routing(self, *, timeout_s: float | None = None) -> RoutingInfo:
         """Return the whole routing info that is in force."""
-        return decode_routing(wire.encoded_of(await self._call(wire.ROUTING, None, timeout_s)))
+        return wire.decode_parts(await self._call(wire.ROUTING, None, timeout_s))
 
     async def subscribe(
         self, known: RoutingInfo | None = None
