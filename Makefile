@@ -7,6 +7,7 @@ BENCH_ARGUMENTS ?=
 FUZZ_RUNS ?= 10000000
 FUZZ_SECONDS ?= 0
 SIMULATE_ARGUMENTS ?=
+CHAOS_ARGUMENTS ?=
 
 # The commands of .venv come first: its cmake and ninja build, whatever the machine has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -14,7 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 bin := .venv/bin
 native := $(shell find native -name '*.[ch]')
 
-.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate clean
+.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate chaos clean
 
 build: .venv/built
 
@@ -74,6 +75,9 @@ fuzz: .venv/packages
 simulate: .venv/packages
 	cmake --preset release && cmake --build --preset release --target simulate
 	SEED=$(SEED) build/release/simulate $(SIMULATE_ARGUMENTS)
+
+chaos: build
+	$(bin)/python -m tools.chaos $(CHAOS_ARGUMENTS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

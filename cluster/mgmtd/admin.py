@@ -164,7 +164,7 @@ def replace_target(situation: Situation, parameters: Parameters) -> dict[str, ob
 
 
 def remove_target(situation: Situation, parameters: Parameters) -> dict[str, object]:
-    """Take a target out of its chain; a spare is forgotten."""
+    """Take a target out of its chain; a spare, and what is dropped, is forgotten."""
     draft = situation.draft
     drop = parameters.flag("drop")
     target = _target(situation, parameters, "target")
@@ -282,9 +282,7 @@ def _forget(situation: Situation, target: TargetId) -> None:
             f"target {target} is to take the place of target {joining[0]}: name another one for"
             f" that first (replace-target {joining[0]})"
         )
-    draft.targets.remove(target)
-    if target in draft.identities:
-        draft.identities.remove(target)
+    draft.forget_target(target)
 
 
 def _rows(situation: Situation) -> dict[ChainId, Row]:

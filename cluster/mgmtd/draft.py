@@ -191,6 +191,14 @@ class Draft:
         if self._owners is not None:
             self._owners.update(_uuids(target, identity))
 
+    def forget_target(self, target: TargetId) -> None:
+        """Take out a target that is in no chain."""
+        assert self.chain_of(target) is None
+        self.targets.remove(target)
+        if target in self.identities:
+            self.identities.remove(target)
+        self._owners = None
+
     def owner_of(self, uuid: UUID) -> TargetId | None:
         """Return the target whose directory has a uuid."""
         if self._owners is None:

@@ -106,4 +106,5 @@ class HeartbeatAnswer:
     configures itself by the newer one, and sends the next heartbeat at once."""
     retire: tuple[TargetId, ...] = ()
     """Targets that are to leave their chains: the node stops serving them, drops what is in flight,
-    and only then reports them OFFLINE, until routing info shows them in no chain."""
+    and only then reports them OFFLINE, as long as answers name them. One that is named no more, and
+    is still in its chain, is needed again: the node reports it as it is."""

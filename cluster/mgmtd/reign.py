@@ -5,7 +5,7 @@ Effects are performed in their order; only stores and probes take time, and come
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -35,7 +35,7 @@ from kvstore.errors import KVStoreError, KVTimeoutError, NotPrimaryError
 PROBES_AT_ONCE_MAX = 64
 
 Clock = Callable[[], int]
-Spawn = Callable[[Awaitable[None]], None]
+Spawn = Callable[[Coroutine[None, None, None]], None]
 
 
 class Log(Protocol):

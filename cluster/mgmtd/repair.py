@@ -5,7 +5,7 @@ the next one is whole, and no target serves what it no longer gets:
 1. the one that joins in its place is added, and synced by the table;
 2. once that one serves, the node of the one that leaves is asked to retire it: it stops serving;
 3. the node reports it offline, and the table says so;
-4. it is taken out of the chain.
+4. it is taken out of the chain: it is a spare then, or forgotten where nothing was to join.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from kvstore.cluster.chains import add_target, remove_target
 from kvstore.cluster.ids import ChainId, NodeId, TargetId
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.ledger import NO_TARGET
-from kvstore.cluster.mgmtd.spares import Open, Spares
+from kvstore.cluster.mgmtd.spares import Open, Spares, may_join
 from kvstore.cluster.routing import CHAIN_TARGETS_MAX, Chain
 from kvstore.cluster.states import NodeState, PublicState
 
@@ -77,10 +77,12 @@ class Repair:
         elif may_leave(chain, joins) and state_in(chain, target) not in CLAIMS:
             self._draft.put_chain(remove_target(chain, target))
             self._draft.leaving.remove(target)
+            if joins == NO_TARGET:  # nobody wants it back, not as a spare either
+                self._draft.forget_target(target)
 
     def _join(self, chain: Chain, leaves: TargetId, joins: TargetId) -> None:
         """Add the target that joins, or find another where that one is gone or taken."""
-        if self._draft.chain_of(joins) is not None or not self._open(joins):
+        if not may_join(self._draft, joins) or not self._open(joins):
             found = self._spares.best(chain, leaves)
             if found is not None:
                 self._draft.leaving[leaves] = found

@@ -104,6 +104,7 @@ class Mgmtd:
         self._sessions: dict[Peer, int] = {}
         self._session_numbers = count(1)
         self._session = NO_SESSION
+        self._closing = False
         self._holder: Holder | None = None
         self._office: Entry | None = None
         """The key of the primary, and what it says, as far as it is known here."""
@@ -126,18 +127,17 @@ class Mgmtd:
 
     async def run(self) -> None:
         """Stand, reign, and stand again, until cancelled. StoreAccessError: a wrong secret."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_holder())
-            group.create_task(self._watch_holder())
-            while True:
-                try:
-                    await self._stand()
-                except MetadataError as error:
-                    self._log.warning("not primary", why=str(error))
-                    await asyncio.sleep(RETRY_S)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_holder())
+                group.create_task(self._watch_holder())
+                group.create_task(self._stand_again())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
 
     async def close(self) -> None:
         """Listen no more; give up the office, so that the next one need not wait."""
+        self._closing = True  # it does not stand again for what it gives up
         reign, self.reign = self.reign, None
         if reign is not None:
             reign.end(NotPrimaryError("mgmtd stops"))
@@ -146,6 +146,14 @@ class Mgmtd:
             await self._service.close()
 
     # The office.
+
+    async def _stand_again(self) -> None:
+        while not self._closing:
+            try:
+                await self._stand()
+            except MetadataError as error:
+                self._log.warning("not primary", why=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _stand(self) -> None:
         session = await self._store.session(self._primary_lease_s)

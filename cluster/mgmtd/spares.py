@@ -1,12 +1,12 @@
 """Which spare joins a chain: one that fails with none of its targets, spread evenly. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from kvstore.cluster.ids import NodeId, TargetId
+from kvstore.cluster.ids import TargetId
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.placement.layout import Meetings, Place, Row, fits
-from kvstore.cluster.routing import Chain, Target
+from kvstore.cluster.routing import Chain
 from kvstore.cluster.states import NodeState
 
 Open = Callable[[TargetId], bool]
@@ -34,7 +34,7 @@ class Spares:
         self.free = [
             place_of(draft, target.id)
             for target in draft.targets.values()
-            if target.id not in taken and _free(draft, target) and is_open(target.id)
+            if target.id not in taken and may_join(draft, target.id) and is_open(target.id)
         ]
         self._meetings: Meetings | None = None
 
@@ -76,15 +76,11 @@ class Spares:
         return len(racks) >= max(2, width)
 
 
-def nodes_of(draft: Draft, targets: Iterable[TargetId]) -> set[NodeId]:
-    """Return the nodes of targets."""
-    return {draft.targets[target].node for target in targets}
-
-
-def _free(draft: Draft, target: Target) -> bool:
-    if draft.chain_of(target.id) is not None or target.id in draft.leaving:
+def may_join(draft: Draft, id: TargetId) -> bool:
+    """Say whether a target is in no chain, and its node takes part."""
+    target, identity = draft.targets.get(id), draft.identities.get(id)
+    if target is None or draft.chain_of(id) is not None or id in draft.leaving:
         return False
-    identity = draft.identities.get(target.id)
     if identity is None or identity.replaced_by is not None:
         return False
     return draft.nodes[target.node].state is NodeState.ACTIVE

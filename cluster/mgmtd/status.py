@@ -80,6 +80,8 @@ def problems(situation: Situation) -> Iterator[str]:
     for node in draft.nodes.values():
         if node.state is NodeState.FAILED:
             yield f"node {node.id} is down"
+        if node.state is NodeState.DRAINING and (left := _left_on(situation, node)):
+            yield f"node {node.id} is draining: {left} of its targets have no spare to take over"
     for target in sorted(situation.blocked):
         chain = draft.chain_of(target)
         yield (
@@ -89,6 +91,17 @@ def problems(situation: Situation) -> Iterator[str]:
         )
     for chain in draft.chains.values():
         yield from _chain_problems(situation, chain)
+
+
+def _left_on(situation: Situation, node: Node) -> int:
+    """Return how many targets of a draining node nothing is done about yet."""
+    draft = situation.draft
+    return sum(
+        target.node == node.id
+        and draft.chain_of(target.id) is not None
+        and target.id not in draft.leaving
+        for target in draft.targets.values()
+    )
 
 
 def _chain_problems(situation: Situation, chain: Chain) -> Iterator[str]:

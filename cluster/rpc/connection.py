@@ -1,6 +1,7 @@
 """The end of a connection that asks: many calls in flight, pushes as they come."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
 from itertools import count
@@ -63,7 +64,8 @@ async def connect(
         connection.abort()
         raise RpcError(f"{address}: no answer within {timeout_s:g} s") from error
     except OSError as error:
-        raise RpcError(f"{address}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise RpcError(f"{address}: {why}") from error
     except BaseException:
         connection.abort()
         raise

@@ -8,7 +8,7 @@ What always holds, whoever connects:
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Protocol, cast
 
@@ -95,13 +95,9 @@ class Service:
         assert self._listening is not None
         return int(self._listening.sockets[0].getsockname()[1])
 
-    def spawn(self, work: "Awaitable[None]") -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Do something until it is done or the service closes."""
-
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -111,6 +107,7 @@ class Service:
             self._listening.close()
         for peer in list(self.connected):
             peer.abort()
+        await asyncio.sleep(0)  # what was just begun must have begun to be cancelled
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -70,9 +70,8 @@ class MgmtdDaemon:
             stopping.cancel()
             if running.done():
                 running.result()
-        except* (KVStoreError, OSError) as group:
-            for error in group.exceptions:
-                self._log.error("failed", error=str(error), kind=type(error).__name__)
+        except (KVStoreError, OSError) as error:
+            self._log.error("failed", error=str(error), kind=type(error).__name__)
             failed = 1
         finally:
             await self._close(running)

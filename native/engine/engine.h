@@ -112,12 +112,19 @@ uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *byte
  * EXACT (RECEIVE): the object is pinned as stats[i].flags says, instead of as the one that it replaces.
  * HELD (RECEIVE): nothing is appended, linked or answered with KV_OK before kv_operation_settle; values are written to the device meanwhile (durability memory: may be). Items that
  * are refused for want of space get their status as they come up, and kv_operation_refusal tells it; so does one that does not match its checksum once its last byte was pushed.
- * RETAINED (RECEIVE): the memory of received values stays until kv_operation_release, for kv_operation_received; an operation is finished only after it.
- * An abort before kv_operation_settle gives all items its status and sets nothing; afterwards it has no effect. */
+ * RETAINED (RECEIVE): the memory of received values stays until kv_operation_release, for kv_operation_received; an operation is finished only after it, however it ends.
+ * An abort before kv_operation_settle gives all items its status and sets nothing; afterwards it has no effect.
+ *
+ * A held one is not answered before it is settled or aborted, even when all its items are refused; a target that goes offline answers it in its next step. With HELD the fields of stats but the
+ * checksum are looked at when it is settled. With HELD or RETAINED the values of one operation take at most KV_KEPT_OPERATION_PERCENT of the DRAM tier (one value alone may be any
+ * that a set may have): items beyond get KV_TOO_LARGE. Those of all operations together take at most KV_KEPT_PERCENT: more wait for memory, but nobody else does for theirs. */
 #define KV_REQUEST_VERSIONED 1u
 #define KV_REQUEST_HELD 2u
 #define KV_REQUEST_RETAINED 4u
 #define KV_REQUEST_EXACT 8u
+
+#define KV_KEPT_OPERATION_PERCENT 50u
+#define KV_KEPT_PERCENT 75u
 
 #define KV_VERSION_SEQUENCE_BITS 40u
 /* Version of an object of a chain: ordered as (chain version, sequence). */
@@ -126,9 +133,9 @@ static inline uint64_t kv_version(uint64_t chain_version, uint64_t sequence)
     return chain_version << KV_VERSION_SEQUENCE_BITS | sequence;
 }
 
-/* What became of an item so far: KV_OK while nothing speaks against it. By the thread that steps. */
+/* What became of an item so far: KV_OK while nothing speaks against it; KV_UNAVAILABLE once the target is offline. By the thread that steps. */
 kv_status kv_operation_refusal(const kv_operation *operation, uint32_t i);
-/* HELD: once, after every value was pushed (or its item refused), by the thread that steps, between steps. Items whose status here is KV_OK are set, the others answered with it (statuses NULL: all KV_OK; what was
+/* HELD: once, after a first step and after every value was pushed (or its item refused), by the thread that steps, between steps. Copies values too small for an extent of their own. Items whose status here is KV_OK are set, the others answered with it (statuses NULL: all KV_OK; what was
  * refused stays refused). Claim a step afterwards and make it. */
 void kv_operation_settle(kv_operation *operation, const uint8_t *statuses);
 /* RETAINED: where the value of item i is, once it is complete; as kv_operation_lent. From any thread, until kv_operation_release. */

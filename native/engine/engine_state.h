@@ -38,8 +38,6 @@
 #define KV_REGIONS_MAX 1024u               /* registered by callers */
 #define KV_PACK_RUN_SIZE_MAX (128u << 10)  /* packed values written together */
 #define KV_OPERATION_MEMORY_SHARE 4u       /* one operation holds at most 1/4 of the DRAM tier */
-#define KV_KEPT_OPERATION_PERCENT 50u      /* and one that keeps its values: held, retained. Items beyond are refused */
-#define KV_KEPT_PERCENT 75u                /* all of them together: others always find memory */
 #define KV_QUEUE_ORPHAN 7u                 /* kv_object.queue: dead, its space settled; freed with its last holder */
 #define KV_EVICTION_EXPECTED_MIN 4096u     /* cache mode without a limit of objects: it grows with what is there */
 #define KV_COMING_SIZE_MAX (1u << 20)      /* of the values of a set that a flush waits for */
@@ -421,6 +419,9 @@ void kv_tier_release(kv_tier *tier, kv_frame *frame);
 kv_frame *kv_tier_at(const kv_tier *tier, uint32_t handle);
 /* The longest run of memory that begins at byte `position` of the frame. */
 uint8_t *kv_frame_range(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t *size);
+/* Copy `size` bytes of `source`, from byte `begin` on, to where the other one begins. */
+void kv_frame_copy(const kv_tier *tier, const kv_frame *target, const kv_frame *source, uint32_t begin,
+                   uint32_t size);
 /* Where bytes [position, position + size) of the frame are; returns the number of ranges, at most KV_LENT_RANGES_MAX. */
 uint32_t kv_frame_ranges(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t size,
                          struct iovec *ranges);

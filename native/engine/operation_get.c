@@ -273,26 +273,6 @@ static bool copy_out(const kv_operation *operation, const kv_work *work, const u
     return checksum == work->checksum;
 }
 
-static void fill_small_frame(const kv_operation *operation, const kv_work *work)
-{
-    const kv_tier *tier = &operation->engine->tier;
-    uint32_t position = 0;
-
-    while (position < work->size) {
-        uint32_t source_size;
-        uint32_t target_size;
-        const uint8_t *source =
-            kv_frame_range(tier, work->frame, work->frame->skip + position, &source_size);
-        uint8_t *target = kv_frame_range(tier, work->staging, position, &target_size);
-        uint32_t size = source_size < target_size ? source_size : target_size;
-
-        if (size > work->size - position)
-            size = work->size - position;
-        memcpy(target, source, size);
-        position += size;
-    }
-}
-
 /* Locked: take the filled works off the ready list. */
 static void take_ready(kv_operation *operation, kv_list *works)
 {
@@ -411,7 +391,7 @@ bool kv_get_step(kv_operation *operation)
             next = source_ahead(operation, KV_CONTAINER(link->next, kv_work, link));
         work->intact = !work->error && copy_out(operation, work, next);
         if (work->staging)
-            fill_small_frame(operation, work);
+            kv_frame_copy(&engine->tier, work->staging, work->frame, work->frame->skip, work->size);
     }
     kv_checksum_settle();
 

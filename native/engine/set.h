@@ -7,6 +7,8 @@
 
 /* Begin items while memory and space allow. True: some began. */
 bool kv_set_begin_more(kv_operation *operation);
+/* A frame of its own for a packed value, so that readers find it in memory; where none can be had, they do not. */
+void kv_set_reserve_own_frame(kv_operation *operation, kv_work *work);
 
 /* Not locked: copy `size` bytes to a frame from byte `position` on; the checksum continued by what was copied. */
 uint32_t kv_set_copy_in(const kv_tier *tier, const kv_frame *frame, uint32_t position,

@@ -6,7 +6,8 @@
  * What a held set may need later is taken before it is settled (extents, memory, its share of a limit of objects),
  * so that a refusal comes while it is still possible. Nobody waits for a held set: how long its caller takes is not
  * known here. The memory that such sets keep is bounded twice: one set may fill half of the DRAM tier and is refused
- * what goes beyond, for it alone could give it back; all together leave a part to everybody else. */
+ * what goes beyond, for it alone could give it back; all together leave a part to everybody else. Until it is settled
+ * it takes whole pages only: slabs of the DRAM tier with smaller extents would serve no value of several pages. */
 
 #include "engine/set.h"
 
@@ -89,20 +90,59 @@ kv_status kv_operation_refusal(const kv_operation *operation, uint32_t i)
     return status;
 }
 
+static bool has_ended(const kv_operation *operation)
+{
+    return operation->answered || operation->abort_status || operation->engine->offline;
+}
+
+/* Locked: what is refused stays refused, the others are as their caller says. */
+static void take_statuses(kv_operation *operation, const uint8_t *statuses)
+{
+    for (uint32_t i = 0; statuses && i < operation->count; i++) {
+        kv_work *work = &operation->works[i];
+
+        if (!work->answered && kv_set_outcome(work) == KV_OK)
+            work->outcome = statuses[i];
+    }
+}
+
+static bool wants_own_frame(const kv_work *work)
+{
+    return work->packed && !work->answered && !work->awaits && work->outcome == KV_OK;
+}
+
+/* Packed values get the frames that other sets give them when they begin. The values do not change, and no other
+ * thread touches these works before the set is settled: they are copied without the lock. */
+static void fill_own_frames(kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+
+    pthread_mutex_lock(&engine->lock);
+    for (uint32_t i = 0; i < operation->next && !has_ended(operation); i++)
+        if (wants_own_frame(&operation->works[i]))
+            kv_set_reserve_own_frame(operation, &operation->works[i]);
+    pthread_mutex_unlock(&engine->lock);
+    for (uint32_t i = 0; i < operation->next; i++) {
+        const kv_work *work = &operation->works[i];
+
+        if (work->packed && work->frame)
+            kv_frame_copy(&engine->tier, work->frame, kv_set_run_frame(work), work->position, work->size);
+    }
+}
+
 void kv_operation_settle(kv_operation *operation, const uint8_t *statuses)
 {
     kv_engine *engine = operation->engine;
 
     pthread_mutex_lock(&engine->lock);
     assert(operation->held && !operation->settled);
+    if (!has_ended(operation))
+        take_statuses(operation, statuses);
+    pthread_mutex_unlock(&engine->lock);
+    fill_own_frames(operation);
+    pthread_mutex_lock(&engine->lock);
     operation->settled = true;
-    if (!operation->abort_status && !engine->offline) {
-        for (uint32_t i = 0; i < operation->count; i++) {
-            kv_work *work = &operation->works[i];
-
-            if (!work->answered && kv_set_outcome(work) == KV_OK && statuses)
-                work->outcome = statuses[i];
-        }
+    if (!has_ended(operation)) {
         kv_hold_decided(operation);
         if (operation->came_next == operation->count)
             kv_push_came(operation);

@@ -100,10 +100,10 @@ static int run_reserve_objects(kv_operation *operation, uint32_t i, uint32_t cou
     return 0;
 }
 
-/* A frame of its own for a packed value, so that readers find it in memory; where there is none, they do not. */
-static void run_reserve_frame(kv_operation *operation, kv_work *work)
+void kv_set_reserve_own_frame(kv_operation *operation, kv_work *work)
 {
-    if (operation->kind == KV_OP_MOVE || (operation->keeps && kv_hold_admit(operation, work->size) < 0))
+    assert(work->packed && !work->frame);
+    if (operation->keeps && kv_hold_admit(operation, work->size) < 0)
         return;
     work->frame = kv_tier_allocate(&operation->engine->tier, work->size, work->size);
     if (work->frame)
@@ -149,7 +149,8 @@ static int run_reserve(kv_operation *operation, uint32_t i, uint32_t count, uint
         position += part;
         if (operation->held)
             kv_hold_begin(operation, work);
-        run_reserve_frame(operation, work);
+        if (operation->kind != KV_OP_MOVE && !kv_set_is_held(operation))
+            kv_set_reserve_own_frame(operation, work);
     }
     return 0;
 }
@@ -305,6 +306,17 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
     return 1;
 }
 
+/* Whether the next item may take memory now; one without bytes takes none, so it never waits for others' bytes. */
+static bool may_begin(const kv_operation *operation, uint64_t held_before)
+{
+    uint64_t share = operation->engine->tier.size / KV_OPERATION_MEMORY_SHARE;
+
+    if (operation->request->items[operation->next].value_size == 0)
+        return true;
+    return (operation->keeps || operation->held_size < share) &&
+           operation->held_size < held_before + KV_STAGE_SIZE && !kv_push_has_enough(operation);
+}
+
 bool kv_set_begin_more(kv_operation *operation)
 {
     kv_engine *engine = operation->engine;
@@ -313,9 +325,7 @@ bool kv_set_begin_more(kv_operation *operation)
     uint64_t held_before = operation->held_size;
 
     kv_list_remove(&operation->wait);
-    while (operation->next < operation->count &&
-           (operation->keeps || operation->held_size < engine->tier.size / KV_OPERATION_MEMORY_SHARE) &&
-           operation->held_size < held_before + KV_STAGE_SIZE && !kv_push_has_enough(operation)) {
+    while (operation->next < operation->count && may_begin(operation, held_before)) {
         int begun = set_begin(operation, operation->next, now_ms);
 
         if (begun < 0) {

@@ -293,6 +293,25 @@ uint8_t *kv_frame_range(const kv_tier *tier, const kv_frame *frame, uint32_t pos
     return NULL;
 }
 
+void kv_frame_copy(const kv_tier *tier, const kv_frame *target, const kv_frame *source, uint32_t begin,
+                   uint32_t size)
+{
+    uint32_t position = 0;
+
+    while (position < size) {
+        uint32_t source_size;
+        uint32_t target_size;
+        const uint8_t *from = kv_frame_range(tier, source, begin + position, &source_size);
+        uint8_t *to = kv_frame_range(tier, target, position, &target_size);
+        uint32_t part = source_size < target_size ? source_size : target_size;
+
+        if (part > size - position)
+            part = size - position;
+        memcpy(to, from, part);
+        position += part;
+    }
+}
+
 uint32_t kv_frame_ranges(const kv_tier *tier, const kv_frame *frame, uint32_t position, uint32_t size,
                          struct iovec *ranges)
 {

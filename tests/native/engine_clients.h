@@ -13,6 +13,7 @@
 #define WORLD_OUT_MAX 12u
 #define WORLD_MEMORY_MAX (4u << 20)
 #define WORLD_START_MS 1800000000000u
+#define WORLD_KEPT_SHARE 2u /* of the DRAM tier: what sets that keep their values may take, as a node limits it */
 
 typedef struct world_client {
     kv_list link;
@@ -32,6 +33,12 @@ typedef struct world_client {
     uint32_t pushing;               /* receive: the item and the byte that come next */
     uint32_t pushed_size;
     bool corrupted[WORLD_BATCH];    /* receive: its bytes do not match the checksum */
+    bool came[WORLD_BATCH];         /* receive: its last byte came before the answer */
+    bool declined[WORLD_BATCH];     /* held: it is settled so that it is not set */
+    bool stepped;
+    bool held;                      /* receive: not settled yet */
+    bool retained;                  /* receive: not released yet */
+    uint64_t kept_size;
     uint64_t begun_ms;
     bool answered;
     bool finished;
@@ -56,6 +63,8 @@ typedef struct world {
     uint64_t now_ms;
     uint64_t answered_count;
     uint64_t ttl_share; /* of sets that expire, in percent */
+    uint64_t version;   /* the last one given */
+    uint64_t kept_size; /* of all clients */
     bool offline_expected; /* faults are armed: the store may answer UNAVAILABLE and IO_ERROR */
 } world;
 
@@ -94,6 +103,7 @@ static inline world_client *world_client_create(world *state)
 static inline void world_client_free(world_client *client)
 {
     kv_list_remove(&client->link);
+    client->world->kept_size -= client->kept_size;
     for (uint32_t i = 0; i < WORLD_BATCH; i++)
         free(client->values[i]);
     free(client);

@@ -132,8 +132,14 @@ static inline bool lives_recover_key(world *state, uint32_t key, uint32_t least,
     request.operation = KV_OP_STAT;
     lives_run(state, &request);
     assert(item.status == (found ? KV_OK : KV_NOT_FOUND));
+    if (found)
+        assert(kv_engine_peek(state->engine, name, item.key_size, &stat, &item.result_size) == 0);
     if (found && item.result_size == 0)
-        update = model_empty_update(&state->model, key, least, stat.expiry_ms);
+        update = model_empty_update(&state->model, key, least, stat.expiry_ms, stat.version);
+    if (found && stat.version != state->model.keys[key].updates[update].version)
+        model_fail(&state->model, key, "has version", stat.version);
+    if (stat.version > kv_engine_version_max(state->engine))
+        model_fail(&state->model, key, "is beyond the highest version with", stat.version);
     model_settle(&state->model, key, (uint32_t)update);
     if (key < MODEL_PIN_KEYS)
         model_settle_pin(&state->model, key, pin_least, (stat.flags & KV_ITEM_PINNED) != 0);

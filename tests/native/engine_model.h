@@ -32,6 +32,7 @@ typedef struct model_update {
     model_kind kind;
     uint64_t expiry_first_ms; /* it expires within these; 0: never */
     uint64_t expiry_last_ms;
+    uint64_t version; /* in its chain; 0: none */
 } model_update;
 
 typedef struct model_key {
@@ -140,14 +141,15 @@ static inline bool model_pinned(const model *state, uint32_t key, uint32_t least
     return true;
 }
 
-/* Values tell updates apart, but for empty ones: of those it is the newest with such an expiry. */
+/* Values tell updates apart, but for empty ones: of those it is the newest with such an expiry and version. */
 static inline uint32_t model_empty_update(const model *state, uint32_t key, uint32_t least,
-                                          uint64_t expiry_ms)
+                                          uint64_t expiry_ms, uint64_t version)
 {
     const model_key *row = &state->keys[key];
 
     for (uint32_t i = row->issued; i + 1 > least && i > 0; i--)
         if (row->updates[i].kind == UPDATE_SET && model_value_size(key, i) == 0 &&
+            row->updates[i].version == version &&
             row->updates[i].expiry_first_ms <= expiry_ms && expiry_ms <= row->updates[i].expiry_last_ms)
             return i;
     model_fail(state, key, "is empty as none of its updates is from", least);

@@ -8,12 +8,10 @@
 
 #define NETWORK_PIECE_MAX 30000u
 
-/* The bytes of a lent value are these. */
-static inline bool world_lent_is(const kv_operation *operation, uint32_t i, const uint8_t *value,
-                                 uint32_t size)
+/* The bytes of a value that is lent, or was received, are these. */
+static inline bool world_ranges_are(const struct iovec *ranges, uint32_t count, const uint8_t *value,
+                                    uint32_t size)
 {
-    struct iovec ranges[KV_LENT_RANGES_MAX];
-    uint32_t count = kv_operation_lent(operation, i, ranges);
     uint32_t position = 0;
 
     for (uint32_t n = 0; n < count; n++) {
@@ -23,6 +21,15 @@ static inline bool world_lent_is(const kv_operation *operation, uint32_t i, cons
         position += (uint32_t)ranges[n].iov_len;
     }
     return position == size;
+}
+
+static inline bool world_lent_is(const kv_operation *operation, uint32_t i, const uint8_t *value,
+                                 uint32_t size)
+{
+    struct iovec ranges[KV_LENT_RANGES_MAX];
+    uint32_t count = kv_operation_lent(operation, i, ranges);
+
+    return world_ranges_are(ranges, count, value, size);
 }
 
 static inline void world_copy_lent(const kv_operation *operation, uint32_t i, uint8_t *value)
@@ -78,6 +85,7 @@ static inline void world_step(world *state, world_client *client)
 {
     kv_list_remove(&client->link);
     kv_list_append(&state->out, &client->link);
+    client->stepped = true;
     if (kv_operation_step(client->operation)) {
         client->finished = true;
         kv_operation_end(client->operation);
@@ -106,12 +114,49 @@ static inline bool world_push(world *state, world_client *client)
     client->pushed_size += size;
     if (client->pushed_size < client->items[i].value_size)
         return true;
+    client->came[i] = !client->answered;
     client->pushing++;
     client->pushed_size = 0;
     if (kv_random_below(&state->random, 4) > 0 || client->pushing == client->request.count)
         if (kv_operation_claim(client->operation))
             world_step(state, client);
     return true;
+}
+
+/* All values of a held set have come: decide, and give the versions. */
+static inline void world_settle(world *state, world_client *client)
+{
+    uint8_t statuses[WORLD_BATCH];
+
+    for (uint32_t i = 0; i < client->request.count; i++) {
+        bool refused = kv_operation_refusal(client->operation, i) != KV_OK;
+
+        if (client->corrupted[i] && !refused)
+            model_fail(&state->model, client->keys[i], "came damaged, and is not refused; item", i);
+        client->declined[i] = !refused && kv_random_below(&state->random, 16) == 0;
+        statuses[i] = client->declined[i] ? KV_EXISTS : KV_OK;
+    }
+    client->held = false;
+    kv_operation_settle(client->operation, statuses);
+    if (kv_operation_claim(client->operation))
+        world_step(state, client);
+}
+
+/* Values that were received are where they were, whatever the set has come to. */
+static inline void world_release(world *state, world_client *client)
+{
+    for (uint32_t i = 0; i < client->pushing; i++) {
+        kv_status refusal = kv_operation_refusal(client->operation, i);
+        struct iovec ranges[KV_LENT_RANGES_MAX];
+        uint32_t count = kv_operation_received(client->operation, i, ranges);
+
+        if (!client->came[i] || (count == 0 && refusal != KV_OK))
+            continue; /* refused before it had memory */
+        if (!world_ranges_are(ranges, count, client->values[i], client->items[i].value_size))
+            model_fail(&state->model, client->keys[i], "changed while it was retained; item", i);
+    }
+    client->retained = false;
+    kv_operation_release(client->operation);
 }
 
 static inline bool world_network_client(world *state, world_client *client)
@@ -122,8 +167,18 @@ static inline bool world_network_client(world *state, world_client *client)
         world_return(client);
         return true;
     }
-    return client->request.operation == KV_OP_RECEIVE && client->pushing < client->request.count &&
-           world_push(state, client);
+    if (client->request.operation != KV_OP_RECEIVE)
+        return false;
+    if (client->pushing < client->request.count)
+        return world_push(state, client);
+    if (client->held && !client->answered && client->stepped) {
+        world_settle(state, client);
+        return true;
+    }
+    if (!client->retained || (client->held && !client->answered))
+        return false;
+    world_release(state, client);
+    return true;
 }
 
 /* Let a value be returned, or bytes come, at random; false: nobody waits for that. */

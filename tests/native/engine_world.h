@@ -96,6 +96,34 @@ static inline void world_receive(world *state, world_client *client)
     }
 }
 
+/* Make an update of a chain of it, where a node would have room for that. */
+static inline void world_chain(world *state, world_client *client, bool expires)
+{
+    uint64_t limit = (state->options.memory_size ? state->options.memory_size : WORLD_MEMORY_MAX) / WORLD_KEPT_SHARE;
+    uint64_t size = 0;
+    bool pins = false;
+
+    for (uint32_t i = 0; i < client->request.count; i++) {
+        size += 2 * (uint64_t)client->items[i].value_size + 4096;
+        pins |= client->keys[i] < MODEL_PIN_KEYS;
+    }
+    if (state->kept_size + size > limit)
+        return;
+    client->request.flags = KV_REQUEST_VERSIONED;
+    client->held = kv_random_below(&state->random, 4) > 0;
+    client->retained = kv_random_below(&state->random, 4) > 0;
+    client->request.flags |= client->held ? KV_REQUEST_HELD : 0;
+    client->request.flags |= client->retained ? KV_REQUEST_RETAINED : 0;
+    client->request.flags |= pins ? 0 : KV_REQUEST_EXACT; /* the others are never pinned */
+    client->kept_size = size;
+    state->kept_size += size;
+    for (uint32_t i = 0; i < client->request.count; i++) {
+        client->stats[i].version = kv_version(1 + client->keys[i], ++state->version);
+        client->stats[i].expiry_ms = expires ? state->now_ms + client->request.ttl_ms : 0;
+        state->model.keys[client->keys[i]].updates[client->updates[i]].version = client->stats[i].version;
+    }
+}
+
 /* Sets or deletes of random keys that no update is out for. */
 static inline void world_begin_update(world *state, bool deletes)
 {
@@ -126,6 +154,8 @@ static inline void world_begin_update(world *state, bool deletes)
     }
     if (!deletes && kv_random_below(&state->random, 2) == 0)
         world_receive(state, client);
+    if (client->request.operation == KV_OP_RECEIVE && kv_random_below(&state->random, 2) == 0)
+        world_chain(state, client, expires);
     world_begin(state, client);
 }
 
@@ -208,6 +238,16 @@ static inline void world_check_failure(const world *state, const world_client *c
         model_fail(&state->model, client->keys[0], "answers status", (uint64_t)status);
 }
 
+/* A value that was lent came with the version of its update. */
+static inline void world_check_version(const world *state, const world_client *client, uint32_t i, uint32_t update)
+{
+    uint64_t version = state->model.keys[client->keys[i]].updates[update].version;
+
+    if (client->request.operation == KV_OP_LEND && client->items[i].result_size > 0 && version != 0 &&
+        client->stats[i].version != version)
+        model_fail(&state->model, client->keys[i], "is lent with version", client->stats[i].version);
+}
+
 static inline void world_answer_read(const world *state, const world_client *client)
 {
     for (uint32_t i = 0; i < client->request.count; i++) {
@@ -215,8 +255,9 @@ static inline void world_answer_read(const world *state, const world_client *cli
         uint32_t key = client->keys[i];
 
         if (item->status == KV_OK)
-            model_value_update(&state->model, key, client->values[i], item->result_size,
-                               client->acked[i], client->begun_ms);
+            world_check_version(state, client, i,
+                                model_value_update(&state->model, key, client->values[i], item->result_size,
+                                                   client->acked[i], client->begun_ms));
         else if (item->status != KV_NOT_FOUND)
             world_check_failure(state, client, item->status);
         else if (model_absent_update(&state->model, key, client->acked[i], client->pin_acked[i],
@@ -238,12 +279,15 @@ static inline void world_answer_update(world *state, const world_client *client)
         if (status == KV_OK && client->corrupted[i])
             model_fail(&state->model, client->keys[i], "was set, though damaged on its way; update",
                        client->updates[i]);
+        if (status == KV_OK && (client->held || client->declined[i]))
+            model_fail(&state->model, client->keys[i], "was set before it was settled; update",
+                       client->updates[i]);
         if (status == KV_OK || (update->kind == UPDATE_DELETE && status == KV_NOT_FOUND))
             row->acked = client->updates[i];
         else if ((status == KV_CORRUPT && client->corrupted[i]) ||
                  (status == KV_NO_SPACE && !state->options.eviction) ||
                  (status == KV_QUOTA && state->options.objects_max > 0) ||
-                 (status == KV_EXISTS && client->request.if_absent))
+                 (status == KV_EXISTS && (client->request.if_absent || client->declined[i])))
             update->kind = UPDATE_VOID;
         else
             world_check_failure(state, client, status);
@@ -390,6 +434,7 @@ static inline void world_forget(world *state)
             world_client_free(client);
         }
     state->out_count = 0;
+    assert(state->kept_size == 0);
     if (state->engine)
         kv_engine_close(state->engine, false);
     state->engine = NULL;

@@ -338,9 +338,9 @@ static void other_versions_and_other_stores_are_named(void)
         header_change(state, files[i], 0, 20, 1);
         assert(trial(state, message) == -EBADMSG && strstr(message, "another store"));
         header_change(state, files[i], 0, 20, 1);
-        header_change(state, KV_FILE_SUPERBLOCK, 0, 8, 2);
-        header_change(state, KV_FILE_SUPERBLOCK, 1, 8, 2);
-        assert(trial(state, message) == -ENOTSUP && strstr(message, "version 3"));
+        header_change(state, KV_FILE_SUPERBLOCK, 0, 8, 3);
+        header_change(state, KV_FILE_SUPERBLOCK, 1, 8, 3);
+        assert(trial(state, message) == -ENOTSUP && strstr(message, "version 1"));
         world_destroy(state);
     }
 }

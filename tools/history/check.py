@@ -62,11 +62,12 @@ def check(history: Iterable[Operation]) -> Verdict:
             undecided.append(key)
         else:
             violations += [] if violation is None else [violation]
-    answers = [operation.answer for each in by_key.values() for operation in each]
+    everything = [operation for operations in by_key.values() for operation in operations]
+    failing = [operation.answer for operation in everything if operation.failing]
     return Verdict(
-        operations=len(answers),
-        unknown=answers.count(Answer.UNKNOWN),
-        failed=answers.count(Answer.FAILED),
+        operations=len(everything),
+        unknown=failing.count(Answer.UNKNOWN),
+        failed=failing.count(Answer.FAILED),
         keys=len(by_key),
         violations=tuple(violations),
         undecided=tuple(undecided),

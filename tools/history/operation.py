@@ -8,6 +8,9 @@ number, which no two writes share; wrong bytes are the caller's to notice.
 from dataclasses import dataclass
 from enum import StrEnum
 
+UNCLEAR = "unclear"
+"""The error of an operation that was answered, in a way that does not tell what came of it."""
+
 
 class Kind(StrEnum):
     """What was asked."""
@@ -55,6 +58,11 @@ class Operation:
     answer: Answer
     error: str = ""
     """Of an operation that failed, or whose outcome is unknown: which."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether its caller had no answer."""
+        return self.answer in (Answer.FAILED, Answer.UNKNOWN) and self.error != UNCLEAR
 
     def __post_init__(self) -> None:
         """Check what only a bug can break."""

@@ -1,0 +1,156 @@
+"""Attack a cluster of real processes, and check what its clients saw.
+
+    python -m tools.chaos --seed 7 --minutes 2            faults of all kinds, drawn from the seed
+    python -m tools.chaos --seed 7 --faults kill,pause    of these kinds only
+    python -m tools.chaos --runs 20                       fresh seeds, one after the other
+    python -m tools.chaos --schedule FILE                 as the file says, see tools.chaos.schedule
+
+Each run leaves a table, report.json and report.html in a folder of its own below build/chaos; what
+a failed run recorded stays beside them, with schedule.toml, which does it again. The exit code is 1
+when a run failed. Every process of the cluster has links of its own where the machine allows it
+(root, or unprivileged user namespaces); otherwise all are on loopback, and faults of links are
+left out. The harness touches nothing but what it started.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+
+from tools.chaos import sandbox
+from tools.chaos.drawing import draw_schedule, drawable
+from tools.chaos.kinds import TRAITS, FaultKind
+from tools.chaos.outcome import Outcome
+from tools.chaos.page import page_of
+from tools.chaos.report import show
+from tools.chaos.run import Run
+from tools.chaos.schedule import (
+    ClusterShape,
+    Schedule,
+    ScheduleError,
+    Work,
+    read_schedule,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / "build" / "chaos"
+SEEDS = 1 << 32
+RUNS_MAX = 10_000
+KEPT_OF_GOOD = ("report.json", "report.html", "schedule.toml")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    kinds = "\n".join(f"  {kind:<14}{TRAITS[kind].what}" for kind in FaultKind)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.chaos",
+        description=__doc__,
+        epilog=f"kinds of faults:\n{kinds}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, help="a fresh one unless given")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
+    parser.add_argument("--runs", type=int, default=1, choices=range(1, RUNS_MAX + 1), metavar="N")
+    parser.add_argument("--faults", default="", metavar="KIND,KIND", help="all unless given")
+    parser.add_argument("--schedule", type=Path, metavar="FILE")
+    parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where runs are kept")
+    parser.add_argument("--loopback", action="store_true", help="no links of their own")
+    parser.add_argument("--keep", action="store_true", help="keep all of good runs, too")
+    for name in ("nodes", "replicas", "mgmtds"):
+        default = next(each.default for each in fields(ClusterShape) if each.name == name)
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--durability", default="disk", choices=("memory", "disk", "sync"))
+    return parser.parse_args(arguments)
+
+
+def schedule_for(options: argparse.Namespace, seed: int) -> Schedule:
+    """Return what to do; raises ScheduleError."""
+    if options.schedule is not None:
+        return read_schedule(options.schedule)
+    shape = ClusterShape(
+        nodes=options.nodes,
+        replicas=options.replicas,
+        mgmtds=options.mgmtds,
+        durability=options.durability,
+    )
+    try:
+        kinds = drawable([name for name in options.faults.split(",") if name])
+    except ValueError as error:
+        raise ScheduleError(f"--faults: {error}; see --help") from error
+    links = sandbox.inside()
+    return draw_schedule(seed, options.minutes * 60, shape, Work(), kinds=kinds, links=links)
+
+
+def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome:
+    """Do one run in a folder of its own."""
+    schedule = schedule_for(options, seed)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    directory: Path = (options.dir / f"{stamp}-seed-{schedule.seed}").absolute()
+    directory.mkdir(parents=True)
+    links = sandbox.inside() and not schedule.cluster.url
+    console.print(f"seed {schedule.seed}, {len(schedule.faults)} faults: {directory}")
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    outcome = Run(schedule, directory, links=links, say=say).run()
+    found = json.dumps(outcome.to_json(), indent=1) + "\n"
+    (directory / "report.json").write_text(found, encoding="utf-8")
+    (directory / "report.html").write_text(page_of(outcome), encoding="utf-8")
+    show(console, outcome)
+    if outcome.good and not options.keep:
+        remove_all_but(directory, KEPT_OF_GOOD)
+    return outcome
+
+
+def remove_all_but(directory: Path, kept: Sequence[str]) -> None:
+    """Remove what was recorded."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in kept:
+            path.unlink()
+
+
+def main() -> int:
+    """Do all runs."""
+    options = parse_arguments()
+    if not sandbox.inside() and not options.loopback:
+        code = sandbox.run_inside("tools.chaos", sys.argv[1:])
+        if code is not None:
+            return code
+    if sandbox.inside():
+        sandbox.prepare()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    console = Console()
+    if not sandbox.inside():
+        console.print("all on loopback: faults of links are left out", style="yellow")
+    failed = []
+    for index in range(options.runs):
+        first = options.seed if options.seed is not None else random.randrange(SEEDS)
+        seed = first + index if options.seed is not None else first
+        try:
+            outcome = run_one(console, options, seed)
+        except ScheduleError as error:
+            console.print(str(error), style="red")
+            return 2
+        except KeyboardInterrupt:
+            console.print("interrupted", style="yellow")
+            return 130
+        failed += [] if outcome.good else [outcome.replay]
+    for replay in failed:
+        console.print(f"failed: {replay}", style="red", soft_wrap=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

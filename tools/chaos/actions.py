@@ -1,0 +1,198 @@
+"""How each kind of fault is done and undone.
+
+Guarantees: undo() after do() leaves the member running and its links whole, whatever else happened
+to it meanwhile; faults on other members are not touched.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.chaos.clients import Clients
+from tools.chaos.cluster import CLIENTS, Cluster
+from tools.chaos.configs import DISK
+from tools.chaos.kinds import FaultKind
+from tools.chaos.member import Member
+from tools.chaos.schedule import Fault
+
+COMMAND_TIMEOUT_S = 120.0
+SLOW_DELAY_MS = 30.0
+SLOW_RATE_MBIT = 20.0
+BALLAST = "ballast"
+
+
+class ActionError(Exception):
+    """A fault could not be done or undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Both ways of one fault."""
+
+    do: Callable[[Fault], None]
+    undo: Callable[[Fault], None]
+
+
+class Actions:
+    """Does faults to a cluster that the harness started."""
+
+    def __init__(self, cluster: Cluster, clients: Clients) -> None:
+        """Do nothing yet."""
+        self._cluster = cluster
+        self._clients = clients
+        self._kinds = {
+            FaultKind.KILL: Action(self._kill, self._start),
+            FaultKind.STOP: Action(self._stop, self._start),
+            FaultKind.PAUSE: Action(self._pause, self._resume),
+            FaultKind.POWER: Action(self._power, self._power_back),
+            FaultKind.CUT: Action(self._cut, self._heal),
+            FaultKind.CUT_IN: Action(self._cut, self._heal),
+            FaultKind.CUT_OUT: Action(self._cut, self._heal),
+            FaultKind.PART: Action(self._cut, self._heal),
+            FaultKind.PART_ONE_WAY: Action(self._cut, self._heal),
+            FaultKind.SLOW: Action(self._slow, self._quicken),
+            FaultKind.FULL: Action(self._fill, self._empty),
+            FaultKind.OUTAGE: Action(self._outage, self._outage_over),
+            FaultKind.ROLL: Action(self._roll, nothing),
+        }
+
+    def do(self, fault: Fault) -> None:
+        """Do it."""
+        self._kinds[fault.kind].do(fault)
+
+    def undo(self, fault: Fault) -> None:
+        """Undo it."""
+        self._kinds[fault.kind].undo(fault)
+
+    def _member(self, fault: Fault) -> Member:
+        return self._cluster.members[fault.on]
+
+    # Processes.
+
+    def _kill(self, fault: Fault) -> None:
+        if fault.on == CLIENTS:
+            self._clients.kill_one()
+        else:
+            self._member(fault).kill()
+
+    def _start(self, fault: Fault) -> None:
+        if fault.on == CLIENTS:
+            self._clients.start_one()
+        else:
+            self._cluster.restart(self._member(fault))
+
+    def _stop(self, fault: Fault) -> None:
+        self._member(fault).stop()
+
+    def _pause(self, fault: Fault) -> None:
+        self._member(fault).signal(signal.SIGSTOP)
+
+    def _resume(self, fault: Fault) -> None:
+        self._member(fault).signal(signal.SIGCONT)
+
+    def _outage(self, fault: Fault) -> None:
+        for member in self._cluster.nodes:
+            member.signal(signal.SIGKILL)
+        for member in self._cluster.nodes:
+            member.kill()
+
+    def _outage_over(self, fault: Fault) -> None:
+        for member in self._cluster.nodes:
+            self._cluster.restart(member)
+
+    def _roll(self, fault: Fault) -> None:
+        for member in self._cluster.nodes:
+            member.stop()
+            self._cluster.restart(member)
+            self._cluster.wait_until_whole(self._cluster.check)
+
+    # Links.
+
+    def _ways(self, fault: Fault) -> list[tuple[str, str]]:
+        """Return from whom to whom packets are lost."""
+        assert self._cluster.network is not None
+        if fault.kind is FaultKind.PART:
+            return [(fault.on, fault.to), (fault.to, fault.on)]
+        if fault.kind is FaultKind.PART_ONE_WAY:
+            return [(fault.on, fault.to)]
+        others = self._cluster.network.others(fault.on)
+        inward = [(other, fault.on) for other in others]
+        outward = [(fault.on, other) for other in others]
+        if fault.kind is FaultKind.CUT_IN:
+            return inward
+        return outward if fault.kind is FaultKind.CUT_OUT else inward + outward
+
+    def _cut(self, fault: Fault) -> None:
+        assert self._cluster.network is not None
+        for sender, receiver in self._ways(fault):
+            self._cluster.network.cut(sender, receiver)
+
+    def _heal(self, fault: Fault) -> None:
+        assert self._cluster.network is not None
+        for sender, receiver in self._ways(fault):
+            self._cluster.network.heal(sender, receiver)
+
+    def _power(self, fault: Fault) -> None:
+        self._cut(fault)  # nobody hears the sockets close
+        self._member(fault).kill()
+
+    def _power_back(self, fault: Fault) -> None:
+        self._heal(fault)
+        self._start(fault)
+
+    def _slow(self, fault: Fault) -> None:
+        assert self._cluster.network is not None
+        self._cluster.network.slow(fault.on, SLOW_DELAY_MS, SLOW_RATE_MBIT)
+
+    def _quicken(self, fault: Fault) -> None:
+        assert self._cluster.network is not None
+        self._cluster.network.quicken(fault.on)
+
+    # Disks.
+
+    def _fill(self, fault: Fault) -> None:
+        fill(self._member(fault).home / DISK / BALLAST)
+
+    def _empty(self, fault: Fault) -> None:
+        (self._member(fault).home / DISK / BALLAST).unlink(missing_ok=True)
+
+
+class Commands:
+    """Does the faults of an operator's schedule: whatever its commands do."""
+
+    def do(self, fault: Fault) -> None:
+        """Run its command."""
+        self._run(fault, fault.begin)
+
+    def undo(self, fault: Fault) -> None:
+        """Run the command that undoes it, if there is one."""
+        if fault.end:
+            self._run(fault, fault.end)
+
+    @staticmethod
+    def _run(fault: Fault, command: str) -> None:
+        try:
+            subprocess.run(command, shell=True, check=True, timeout=COMMAND_TIMEOUT_S)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            raise ActionError(f"{fault}: {error}") from error
+
+
+def nothing(fault: Fault) -> None:
+    """Undo what undid itself."""
+
+
+def fill(path: Path) -> None:
+    """Take all the space that a file system has left."""
+    with path.open("wb") as file:
+        while True:
+            free = os.statvfs(path.parent)
+            size = free.f_bavail * free.f_frsize
+            if size == 0:
+                return
+            try:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
+            except OSError:
+                return

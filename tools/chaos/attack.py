@@ -1,0 +1,89 @@
+"""Faults in the order of their times: done, and undone when theirs is over, while clients work.
+
+Guarantees: when attack() returns or raises, every fault that was done has been undone, also when
+it is interrupted.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tools.chaos.client import now_us
+from tools.chaos.schedule import Fault
+
+STEP_S = 0.02
+
+
+class Doer(Protocol):
+    """Who does faults."""
+
+    def do(self, fault: Fault) -> None:
+        """Do one."""
+
+    def undo(self, fault: Fault) -> None:
+        """Undo one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoneFault:
+    """A fault, and when it was there; times of the histories."""
+
+    fault: Fault
+    begun: int
+    undone: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do next."""
+
+    at_s: float
+    undoing: bool
+    index: int
+
+
+def steps_of(faults: Sequence[Fault]) -> list[Step]:
+    """Return what to do, by time; of two at once, the undoing first."""
+    steps = [Step(fault.at_s, False, index) for index, fault in enumerate(faults)]
+    steps += [Step(f.at_s + f.for_s, True, index) for index, f in enumerate(faults)]
+    return sorted(steps, key=lambda step: (step.at_s, not step.undoing, step.index))
+
+
+def attack(
+    faults: Sequence[Fault],
+    duration_s: float,
+    doer: Doer,
+    *,
+    watch: Callable[[], None],
+    say: Callable[[str], None],
+    done: list[DoneFault],
+) -> None:
+    """Do all faults within *duration_s*, and add to *done* what was done.
+
+    *watch* is called often, and raises to end it.
+    """
+    start = time.monotonic()
+    begun: dict[int, int] = {}
+
+    def wait_until(at_s: float) -> None:
+        while (left := start + at_s - time.monotonic()) > 0:
+            watch()
+            time.sleep(min(left, STEP_S))
+
+    try:
+        for step in steps_of(faults):
+            wait_until(step.at_s)
+            fault = faults[step.index]
+            if not step.undoing:
+                say(f"{time.monotonic() - start:7.2f} s  {fault}")
+                begun[step.index] = now_us()
+                doer.do(fault)
+            else:
+                doer.undo(fault)
+                done.append(DoneFault(fault, begun.pop(step.index), now_us()))
+                say(f"{time.monotonic() - start:7.2f} s  {fault}: over")
+        wait_until(duration_s)
+    finally:
+        for index in begun:
+            doer.undo(faults[index])

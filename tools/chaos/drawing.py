@@ -1,0 +1,108 @@
+"""Draws a schedule from a seed: which faults, on whom, when, for how long.
+
+Each seed draws its own mix of kinds, so that rare combinations come up. Faults stay within what the
+cluster promises to survive: clients may have to wait, but nothing that was acknowledged may be
+lost, whatever is killed and cut, in any number at the same time. Nothing is ever erased.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
+from tools.chaos.schedule import ClusterShape, Fault, Schedule, Work
+
+CALM_S = 3.0
+"""Before the first fault, and after the last one."""
+GAP_S = (0.5, 4.0)
+LENGTH_S = (0.2, 6.0)
+ROLL_S = 25.0
+"""How long a rolling restart may take."""
+DISK = "768M"
+"""More than the capacity of a node: it is the fault that fills it."""
+OVERLAP_SHARE = 0.3
+"""How often the next fault begins before the last one was undone."""
+KINDS_MIN = 3
+
+
+def draw_schedule(
+    seed: int,
+    duration_s: float,
+    cluster: ClusterShape,
+    work: Work,
+    *,
+    kinds: Sequence[FaultKind],
+    links: bool,
+) -> Schedule:
+    """Return the schedule of a seed; kinds that need links are left out where there are none."""
+    source = random.Random(f"chaos {seed}")
+    usable = [kind for kind in kinds if links or not TRAITS[kind].links]
+    mix = (
+        usable
+        if len(usable) <= KINDS_MIN
+        else source.sample(usable, source.randint(KINDS_MIN, len(usable)))
+    )
+    faults = list(draw_faults(source, duration_s, cluster, mix)) if mix else []
+    if any(fault.kind is FaultKind.FULL for fault in faults):
+        cluster = replace(cluster, disk=cluster.disk or DISK)
+    schedule = Schedule(seed, duration_s, cluster, work, tuple(faults))
+    schedule.check()
+    return schedule
+
+
+def draw_faults(
+    source: random.Random, duration_s: float, cluster: ClusterShape, mix: Sequence[FaultKind]
+) -> list[Fault]:
+    """Return faults until the time is over."""
+    faults: list[Fault] = []
+    at_s = CALM_S
+    while True:
+        kind = source.choice(mix)
+        for_s = ROLL_S if kind is FaultKind.ROLL else round(source.uniform(*LENGTH_S), 2)
+        if at_s + for_s > duration_s - CALM_S:
+            return faults
+        fault = draw_fault(source, kind, round(at_s, 2), for_s, cluster)
+        if not any(same_place(fault, other) for other in faults):
+            faults.append(fault)
+        alone = kind in (FaultKind.ROLL, FaultKind.OUTAGE) or source.random() >= OVERLAP_SHARE
+        at_s += (for_s if alone else 0.0) + source.uniform(*GAP_S)
+
+
+def draw_fault(
+    source: random.Random, kind: FaultKind, at_s: float, for_s: float, cluster: ClusterShape
+) -> Fault:
+    """Return a fault of a kind on somebody."""
+    traits = TRAITS[kind]
+    names = members_of(cluster)
+    blank = Fault(kind, "cluster", at_s, for_s)
+    if not traits.roles:
+        return blank
+    if traits.pair:
+        on, to = source.sample(names["node"] + names["mgmtd"] + names["client"], 2)
+        return replace(blank, on=on, to=to)
+    roles = [role for role in traits.roles if names[role]]
+    return replace(blank, on=source.choice(names[source.choice(roles)]))
+
+
+def members_of(cluster: ClusterShape) -> dict[str, list[str]]:
+    """Return the names of all that can be attacked, by role; clients share a link and a fate."""
+    return {
+        "node": [f"node-{number}" for number in range(1, cluster.nodes + 1)],
+        "mgmtd": [f"mgmtd-{number}" for number in range(1, cluster.mgmtds + 1)],
+        "client": ["clients"],
+    }
+
+
+def same_place(fault: Fault, other: Fault) -> bool:
+    """Whether two faults are on the same member at the same time: one of them would be undone."""
+    together = (
+        fault.at_s <= other.at_s + other.for_s + GAP_S[0]
+        and other.at_s <= fault.at_s + fault.for_s + GAP_S[0]
+    )
+    whole = "cluster" in (fault.on, other.on)
+    return together and (fault.on == other.on or whole)
+
+
+def drawable(names: Sequence[str]) -> list[FaultKind]:
+    """Return the kinds of these names; all that can be drawn when there are none."""
+    return [FaultKind(name) for name in names] or list(DRAWN)

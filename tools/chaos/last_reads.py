@@ -1,0 +1,54 @@
+"""Reads every key once more when all is quiet; what it finds is one more history."""
+
+import time
+from pathlib import Path
+
+import kvstore
+from tools.chaos.calls import Calls, failed
+from tools.chaos.client import Recorder, open_blocking
+from tools.chaos.schedule import Work
+from tools.chaos.values import ValueCoder
+from tools.chaos.work import Ask, key_of
+from tools.history.files import HistoryWriter
+from tools.history.operation import Kind
+
+CLIENT = 0
+ROUNDS = 3
+"""Reads of a key, which may go to different targets."""
+DEADLINE_S = 60.0
+
+
+class LastReadError(Exception):
+    """The cluster does not answer although nothing is wrong with it any more."""
+
+
+def read_all(url: str, work: Work, history: Path) -> None:
+    """Read every key; raises LastReadError when the cluster does not answer in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    calls = Calls(ValueCoder(), 1, work.size_max)
+    store = open_blocking(url, lambda: time.monotonic() > deadline)
+    if store is None:
+        raise LastReadError(f"no node can be reached within {DEADLINE_S:g} s after the last fault")
+    with store, HistoryWriter(history, CLIENT, "last reads") as writer:
+        recorder = Recorder(writer)
+        for index in range(work.keys):
+            for _ in range(ROUNDS):
+                ask = Ask(Kind.GET, (key_of(index),), (), (), True, 0.0)
+                read_until_answered(ask, calls, store, recorder, deadline)
+
+
+def read_until_answered(
+    ask: Ask, calls: Calls, store: kvstore.Store, recorder: Recorder, deadline: float
+) -> None:
+    """Read one key, again where that fails."""
+    while True:
+        number = recorder.begin(ask)
+        try:
+            value, read = calls.of(ask, store)
+        except kvstore.KVStoreError as error:
+            recorder.end(number, failed(ask, error))
+            if time.monotonic() > deadline:
+                raise LastReadError(f"{ask.keys[0]} cannot be read at the end: {error}") from error
+        else:
+            recorder.end(number, read(value))
+            return

@@ -1,0 +1,123 @@
+"""One run: a cluster, clients, faults, then quiet, last reads, and the verdict.
+
+Guarantees: whatever happens, the processes that were started are gone when run() returns or raises,
+and what was recorded until then is in the directory.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tools.chaos.actions import Actions, Commands
+from tools.chaos.attack import Doer, DoneFault, attack
+from tools.chaos.client import now_us
+from tools.chaos.clients import Clients
+from tools.chaos.cluster import Cluster
+from tools.chaos.last_reads import LastReadError, read_all
+from tools.chaos.member import MemberError
+from tools.chaos.network import Network
+from tools.chaos.outcome import Outcome, windows_of
+from tools.chaos.schedule import Schedule, write_schedule
+from tools.chaos.series import series_of
+from tools.chaos.stalls import stall_rows, stalls_in
+from tools.chaos.wholeness import ClusterError
+from tools.history.check import check
+from tools.history.files import read_histories
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """One run in a directory of its own."""
+
+    def __init__(self, schedule: Schedule, directory: Path, *, links: bool, say: Say) -> None:
+        """Do nothing yet; *links*: whether members get links of their own."""
+        self._schedule = schedule
+        self._directory = directory
+        self._links = links
+        self._say = say
+        self._problems: list[str] = []
+        self._faults: list[DoneFault] = []
+
+    def run(self) -> Outcome:
+        """Do it all; returns what came of it."""
+        path = self._directory / "schedule.toml"
+        write_schedule(path, self._schedule)
+        origin = now_us()
+        with ExitStack() as stack:
+            try:
+                origin = self._attack(path, stack)
+            except (MemberError, LastReadError, ClusterError) as error:
+                self._problems.append(str(error))
+        return self._outcome(origin, path)
+
+    def _attack(self, path: Path, stack: ExitStack) -> int:
+        schedule = self._schedule
+        cluster = self._cluster(stack)
+        url = schedule.cluster.url if cluster is None else cluster.url
+        prefix = () if cluster is None else cluster.client_prefix
+        clients = Clients(
+            path,
+            with_deadline(url, schedule.work.timeout_s),
+            schedule.work,
+            self._directory / "clients",
+            prefix,
+            schedule.seed,
+        )
+        stack.callback(clients.clean_up)
+        clients.start()
+        origin = now_us()
+        doer: Doer = Commands() if cluster is None else Actions(cluster, clients)
+
+        def watch() -> None:
+            clients.check()
+            if cluster is not None:
+                cluster.check()
+
+        faults = schedule.faults_in_order
+        attack(faults, schedule.duration_s, doer, watch=watch, say=self._say, done=self._faults)
+        if cluster is not None:
+            cluster.wait_until_whole(watch)
+        clients.stop()
+        read_all(url, schedule.work, self._directory / "clients" / "last.history")
+        if cluster is not None:
+            self._problems += cluster.compare_replicas()
+            cluster.stop()
+        return origin
+
+    def _cluster(self, stack: ExitStack) -> Cluster | None:
+        if self._schedule.cluster.url:
+            return None
+        network = None
+        if self._links:
+            network = Network()
+            network.open()
+            stack.callback(network.close)
+        cluster = Cluster(self._directory, self._schedule.cluster, network)
+        stack.callback(cluster.clean_up)
+        cluster.start()
+        self._say(f"{cluster.url} serves")
+        return cluster
+
+    def _outcome(self, origin: int, path: Path) -> Outcome:
+        files = sorted(self._directory.rglob("*.history"))
+        history = read_histories(files)
+        times = [o.ended or o.called for o in history]
+        windows = windows_of(self._faults)
+        return Outcome(
+            seed=self._schedule.seed,
+            duration_s=self._schedule.duration_s,
+            origin=origin,
+            faults=tuple(self._faults),
+            verdict=check(history),
+            stalls=tuple(stall_rows(stalls_in(history), windows)),
+            series=tuple(series_of(history, origin, max([origin, *times]))),
+            problems=tuple(self._problems),
+            replay=f"{os.path.relpath('.venv/bin/python')} -m tools.chaos --schedule {path}",
+        )
+
+
+def with_deadline(url: str, timeout_s: float) -> str:
+    """Return the URL of a store whose batches end by then."""
+    return f"{url}{'&' if '?' in url else '?'}timeout_s={timeout_s:g}"

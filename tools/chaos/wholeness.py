@@ -1,0 +1,81 @@
+"""Whether a cluster is whole: every chain has its targets, all of them serve, and are equal."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kvstore.addresses import Address
+from kvstore.cluster.mgmtd.client import MgmtdClient
+from kvstore.errors import KVStoreError
+
+WHOLE_TIMEOUT_S = 90.0
+"""After the last fault: a lease, a takeover, and a resync of everything."""
+POLL_S = 0.1
+CALL_TIMEOUT_S = 3.0
+CHECK_TIMEOUT_S = 120.0
+DIFFERENCES_SHOWN = 5
+
+
+class ClusterError(Exception):
+    """The cluster is not what it has to be, although no fault is left."""
+
+
+def wait_until_whole(mgmtds: Sequence[Address], watch: Callable[[], None]) -> None:
+    """Return once the cluster is whole; raises ClusterError when that takes too long."""
+    deadline = time.monotonic() + WHOLE_TIMEOUT_S
+    while True:
+        watch()
+        missing = asyncio.run(missing_in(mgmtds))
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise ClusterError(f"not whole after {WHOLE_TIMEOUT_S:g} s: {'; '.join(missing)}")
+        time.sleep(POLL_S)
+
+
+async def missing_in(mgmtds: Sequence[Address]) -> list[str]:
+    """Return what mgmtd says is missing."""
+    async with MgmtdClient(mgmtds, timeout_s=CALL_TIMEOUT_S) as client:
+        try:
+            status = await client.admin("status")
+        except KVStoreError as error:
+            return [f"mgmtd does not answer: {error}"]
+    return missing_of(status)
+
+
+def missing_of(status: Mapping[str, Any]) -> list[str]:
+    """Return what is missing by a status of mgmtd."""
+    missing = [str(problem) for problem in status["problems"]]
+    if not status["chains"]:
+        missing.append("there are no chains")
+    for chain in status["chains"]:
+        states = {target["target"]: target["state"] for target in chain["targets"]}
+        serving = [target for target, state in states.items() if state == "serving"]
+        if len(serving) < max(chain["wanted"], len(states)):
+            shown = ", ".join(f"target {target} {state}" for target, state in states.items())
+            missing.append(f"chain {chain['id']} wants {chain['wanted']} targets, has {shown}")
+    return missing
+
+
+def compare_replicas(url: str) -> list[str]:
+    """Return how the targets of chains differ."""
+    command = [sys.executable, "-P", "-m", "kvstore", "check", "--cluster", url, "--json"]
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [f"the replicas were not compared within {CHECK_TIMEOUT_S:g} s"]
+    try:
+        found = json.loads(ended.stdout)
+        different = [each for chain in found["chains"] for each in chain["different"]]
+    except (ValueError, KeyError):
+        return [f"the replicas could not be compared: {ended.stderr.strip() or ended.stdout}"]
+    if ended.returncode == 0 and not different:
+        return []
+    shown = "; ".join(json.dumps(each) for each in different[:DIFFERENCES_SHOWN])
+    return [f"replicas differ in {len(different)} keys: {shown} {ended.stderr.strip()}"]
