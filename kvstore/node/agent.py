@@ -226,6 +226,8 @@ class Agent:
                 self._say_silent(error)
                 await asyncio.sleep(RETRY_PAUSE_S)
                 continue
+            if self._silent:
+                self.log.info("heartbeats again", epoch=answer.epoch)
             self._silent = False
             self._take(answer, sent_ns)
             next_s = sent_ns / 1e9 + terms.heartbeat_ms / 1000
