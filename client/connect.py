@@ -16,7 +16,7 @@ def connect(url: str, **options: Unpack[Options]) -> "Connecting":
     """Open a store for asyncio: `await connect(url)` or `async with connect(url) as store:`.
 
     *url* is file:///directory?option=value for a store in this process, whose options and defaults
-    are those of kvstore.options.StoreOptions, or kv://node:port[,node:port]/namespace?option=value
+    are those of kvstore.options.StoreOptions, or kv://mgmtd:port[,mgmtd:port]/namespace?option=value
     for one that nodes serve, with ClientOptions; a keyword wins over the query. The secret that
     nodes share comes as secret, as secret_file, or from the variable KVSTORE_SECRET. A bad URL or
     option raises here, at once; see kvstore.errors for what opening raises.

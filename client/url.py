@@ -4,8 +4,10 @@ file:///var/cache/pages?durability=sync&capacity=10GiB        a store in this pr
 └─┬─┘  └──────┬───────┘ └────────────┬───────────────┘
 scheme    directory        options; a keyword wins over the query
  ┌┴─┐  ┌──────┴──────┐ ┌──┴──┐ ┌─────┴──────┐
-kv://node1:7400,[::1]:7400/pages?tenant=a&timeout_s=5         a store that nodes serve
+kv://name1:7300,[::1]:7300/pages?tenant=a&timeout_s=5         a store that nodes serve
        addresses, any   namespace, "default" unless given
+
+The addresses are those of the cluster's mgmtd, or of storage nodes that are on their own.
 """
 
 import os
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TypedDict
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from kvstore.addresses import Address
+from kvstore.addresses import MGMTD_PORT_DEFAULT, Address
 from kvstore.errors import InvalidOptionError, InvalidURLError
 from kvstore.options import (
     ClientOptions,
@@ -46,7 +48,7 @@ ADDRESSES_MAX = 64
 TOKEN_SIZE_MAX = 4096
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 KV_PATTERN = re.compile(r"kv://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(#.*)?", re.IGNORECASE | re.DOTALL)
-EXAMPLES = "file:///directory?option=value or kv://node:7400/namespace?option=value"
+EXAMPLES = "file:///directory?option=value or kv://mgmtd:7300/namespace?option=value"
 
 
 class Options(TypedDict, total=False):
@@ -212,13 +214,14 @@ def shown_kv(url: str) -> str:
 
 
 def addresses_of(shown: str, authority: str) -> tuple[Address, ...]:
-    """Return the nodes to ask, each once."""
+    """Return whom to ask where keys are, each once."""
     if not authority:
-        raise InvalidURLError(f"{shown}: no address: write kv://node:7400/namespace")
+        raise InvalidURLError(f"{shown}: no address: write kv://mgmtd:7300/namespace")
     if "@" in authority:
         raise InvalidURLError(f"{shown}: credentials go into secret_file, KVSTORE_SECRET or token")
     try:
-        addresses = tuple(dict.fromkeys(map(Address.parse, authority.split(","))))
+        parsed = (Address.parse(text, MGMTD_PORT_DEFAULT) for text in authority.split(","))
+        addresses = tuple(dict.fromkeys(parsed))
     except InvalidOptionError as error:
         raise InvalidURLError(f"{shown}: {error}") from error
     if any(address.port == 0 for address in addresses):

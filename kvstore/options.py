@@ -98,7 +98,7 @@ class ClientOptions:
     """Every option of a store that nodes serve."""
 
     addresses: tuple[Address, ...]
-    """Nodes to ask for the routing info; any one of them will do."""
+    """Of mgmtd, or of nodes that are on their own: whom to ask for the routing info."""
     name_space: str = "default"
     tenant: str = "default"
     token: bytes = field(default=b"", repr=False)

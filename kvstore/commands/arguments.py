@@ -30,7 +30,7 @@ URLArgument: TypeAlias = Annotated[
     typer.Argument(
         metavar="URL",
         help="The store: file:///directory, with options as in ?durability=sync&memory=1GiB, or "
-        "kv://node:port/namespace, with options as in ?timeout_s=5.",
+        "kv://mgmtd:port/namespace, with options as in ?timeout_s=5.",
         show_default=False,
     ),
 ]

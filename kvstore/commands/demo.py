@@ -265,6 +265,9 @@ def verdict(count: int, of: str) -> str:
 
 def fail_if_lost(report: Report, found: DemoFigures) -> None:
     """End the command with an error when the cluster did not do what it promises."""
+    missed = found.replay.lru_hit_blocks - found.replay.hit_blocks
+    if missed:
+        report.fail(f"{missed:,} blocks were not found while a node was away")
     if found.blocks_found < found.blocks_stored or found.outage.lost:
         missing = found.blocks_stored - found.blocks_found + len(found.outage.lost)
         report.fail(f"{missing:,} values were lost")

@@ -26,6 +26,7 @@ from kvstore.cluster.routing import RoutingInfo
 from kvstore.errors import (
     ClusterError,
     MgmtdUnavailableError,
+    NotMgmtdError,
     NotRegisteredError,
     StoreAccessError,
 )
@@ -42,6 +43,9 @@ from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind
 
 REGISTER_TIMEOUT_S = 5.0
 """How long one attempt to register may take; there is another one after it."""
+STRANGE_ANSWERS_MAX = 5
+"""Answers in a row that are none of an mgmtd, before it is taken for something else."""
+STRANGE_PAUSE_S = 0.2
 LEAVE_TIMEOUT_S = 2.0
 """How long mgmtd may take to hear that the node leaves; its lease has ended in any case."""
 SUSPECT_TIMEOUT_S = 2.0
@@ -135,6 +139,7 @@ class Agent:
 
     async def join(self) -> RegisterAnswer:
         """Register, as soon as a primary is there; RegistrationError: it may not."""
+        strange = 0
         while True:
             try:
                 answer = await self._mgmtd.register(
@@ -142,6 +147,14 @@ class Agent:
                 )
             except MgmtdUnavailableError as error:
                 self.log.warning("mgmtd does not answer: trying again", error=str(error))
+                continue
+            except NotMgmtdError as error:
+                # An mgmtd that dies in the middle of a hello looks the same, once.
+                strange += 1
+                if strange == STRANGE_ANSWERS_MAX:
+                    raise
+                self.log.warning("is that mgmtd? trying again", error=str(error))
+                await asyncio.sleep(STRANGE_PAUSE_S)
                 continue
             self._joined = answer
             self._epoch = answer.epoch
@@ -213,6 +226,8 @@ class Agent:
                 self._say_silent(error)
                 await asyncio.sleep(RETRY_PAUSE_S)
                 continue
+            if self._silent:
+                self.log.info("heartbeats again", epoch=answer.epoch)
             self._silent = False
             self._take(answer, sent_ns)
             next_s = sent_ns / 1e9 + terms.heartbeat_ms / 1000

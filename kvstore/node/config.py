@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
 
-from kvstore.addresses import PORT_DEFAULT, Address
+from kvstore.addresses import MGMTD_PORT_DEFAULT, PORT_DEFAULT, Address
 from kvstore.cluster.routing import NAME_SIZE_MAX
 from kvstore.errors import InvalidOptionError
 from kvstore.options import Driver, Durability, Eviction, NodeOptions, ReactorDriver, StoreOptions
@@ -286,19 +286,21 @@ def addresses_of(name: str, value: object) -> tuple[Address, ...]:
 
 
 def mgmtd_of(name: str, value: object) -> tuple[Address, ...]:
-    """Parse the addresses of mgmtd: a list, or one text with commas between them."""
-    texts = value.split(",") if isinstance(value, str) else value
-    if isinstance(texts, list):  # each --mgmtd may name several
-        texts = [
-            part
-            for text in texts
-            for part in (text.split(",") if isinstance(text, str) else [text])
-        ]
-    addresses = addresses_of(name, texts)
+    """Parse the addresses of mgmtd: texts with commas between them, one or several."""
+    texts = value if isinstance(value, list) else [value]
+    parts: list[str] = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidOptionError(f'{name}: write "name:port", got {text!r}')
+        parts += text.split(",")
+    try:
+        addresses = [Address.parse(part, port_default=MGMTD_PORT_DEFAULT) for part in parts]
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{name}: {error}") from error
     for address in addresses:
         if address.wildcard or address.port == 0:
             raise InvalidOptionError(f"{name}: nobody can connect to {address}: write a name")
-    return addresses
+    return tuple(dict.fromkeys(addresses))
 
 
 def rack_of(name: str, value: object) -> str:

@@ -15,6 +15,7 @@ import kvstore
 
 COMMANDS = [
     "set", "get", "exists", "rm", "stat", "ls", "replay", "bench", "check", "inspect", "demo",
+    "up", "down", "status", "top", "admin", "ns", "storage", "mgmtd",
 ]  # fmt: skip
 
 

@@ -113,6 +113,12 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ('[[targets]]\ndirectory = "a"\ndepth = 0', r"targets\[0\].depth: 0 is no whole"),
         ('[[targets]]\ndirectory = "a"\n[[targets]]\ndirectory = "a"', "share the directory"),
         ('secret_file = "s"\nopen = true\n[[targets]]\ndirectory = "a"', "contradict each other"),
+        ('mgmtd = "m"\nrouting = "r"\n[[targets]]\ndirectory = "a"', "mgmtd says where keys are"),
+        ('mgmtd = "0.0.0.0:7300"', "mgmtd: nobody can connect to"),
+        ('mgmtd = "m:0"', "mgmtd: nobody can connect to m:0"),
+        ("mgmtd = [7300]", 'mgmtd: write "name:port", got 7300'),
+        ('mgmtd = "m,:1"', "mgmtd: .*is no address"),
+        ("rack = 7", "rack: expected a name"),
     ],
 )
 def test_a_bad_file_names_the_key(tmp_path: Path, text: str, says: str) -> None:
@@ -150,6 +156,16 @@ def test_changes_are_named(tmp_path: Path) -> None:
 # Secrets.
 
 
+@pytest.mark.parametrize("given", ["a:1,b", ["a:1", "b"], ["a:1,b", "b:7300"]])
+def test_mgmtd_may_be_several(tmp_path: Path, given: object) -> None:
+    flags = {"mgmtd": given, "targets": [str(tmp_path)], "rack": "r1"}
+
+    config = ConfigSource(None, flags).load()
+
+    assert (Address("a", 1), Address("b", 7300)) == config.mgmtd
+    assert "r1" == config.rack
+
+
 def config_at(listen: str, directory: Path, **flags: object) -> NodeConfig:
     flags = {"targets": [str(directory / "target")], "listen": [listen], **flags}
     return ConfigSource(None, flags).load()
@@ -174,6 +190,14 @@ def test_beyond_loopback_a_secret_is_made_once(tmp_path: Path, listen: str) -> N
     assert 0o600 == path.stat().st_mode & 0o777
     assert [path] == list(tmp_path.iterdir())
     assert first.secret.decode() not in repr(first)
+
+
+def test_a_node_of_a_cluster_makes_no_secret_of_its_own(tmp_path: Path) -> None:
+    config = config_at("0.0.0.0:7400", tmp_path / "target", mgmtd="m")
+
+    with pytest.raises(InvalidOptionError, match="needs the cluster's secret"):
+        secret_for(config, {})
+    assert b"s" == secret_for(config, {"KVSTORE_SECRET": "s"}).secret
 
 
 def test_a_given_secret_is_asked_for_everywhere(tmp_path: Path) -> None:

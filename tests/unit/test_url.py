@@ -190,7 +190,7 @@ def test_a_bad_option_is_named(name: str, value: object, says: str) -> None:
 def test_a_bare_kv_url_has_the_defaults() -> None:
     options = served("kv://node1")
 
-    assert ClientOptions(addresses=(Address("node1", 7400),)) == options
+    assert ClientOptions(addresses=(Address("node1", 7300),)) == options
     assert ("default", "default", b"", True) == (
         options.name_space,
         options.tenant,
@@ -204,8 +204,8 @@ def test_a_bare_kv_url_has_the_defaults() -> None:
     [
         ("127.0.0.1:7401", [("127.0.0.1", 7401)]),
         ("a:1,b.example.org:2", [("a", 1), ("b.example.org", 2)]),
-        ("[::1]:7401,[2001:db8::1]", [("::1", 7401), ("2001:db8::1", 7400)]),
-        ("a,a:7400,b", [("a", 7400), ("b", 7400)]),
+        ("[::1]:7401,[2001:db8::1]", [("::1", 7401), ("2001:db8::1", 7300)]),
+        ("a,a:7300,b", [("a", 7300), ("b", 7300)]),
     ],
 )
 def test_addresses(authority: str, addresses: list[tuple[str, int]]) -> None:
