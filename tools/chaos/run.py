@@ -78,13 +78,20 @@ class Run:
         faults = schedule.faults_in_order
         attack(faults, schedule.duration_s, doer, watch=watch, say=self._say, done=self._faults)
         if cluster is not None:
-            cluster.wait_until_whole(watch)
+            self._wait_until_whole(cluster, watch)
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
         if cluster is not None:
             self._problems += cluster.compare_replicas()
             cluster.stop()
         return origin
+
+    def _wait_until_whole(self, cluster: Cluster, watch: Callable[[], None]) -> None:
+        """Wait; what never comes is one problem, and others may be found all the same."""
+        try:
+            cluster.wait_until_whole(watch)
+        except ClusterError as error:
+            self._problems.append(str(error))
 
     def _cluster(self, stack: ExitStack) -> Cluster | None:
         if self._schedule.cluster.url:

@@ -79,7 +79,7 @@ class ClusterShape:
     nodes: int = 3
     replicas: int = 3
     mgmtds: int = 1
-    targets_per_node: int = 1
+    targets_per_node: int = 2
     memory: str = "96MiB"
     capacity: str = "512MiB"
     durability: str = "disk"
