@@ -185,9 +185,9 @@ class MgmtdClient:
             except ConnectionLostError as error:
                 self._drop(connection)
                 why = error
-            except KVTimeoutError:
+            except KVTimeoutError as error:
                 self._drop(connection)  # another mgmtd may be primary by now
-                raise
+                raise MgmtdUnavailableError(str(error)) from error
             pause_s = await self._pause(pause_s, deadline_s, why)
 
     async def _primary(self, deadline_s: float) -> Connection:
