@@ -5,7 +5,7 @@
 #ifndef KV_CHAIN_CHECKER_H
 #define KV_CHAIN_CHECKER_H
 
-#include "simulated_world.h"
+#include "chain_world.h"
 
 #define CHECKER_ENTRIES_MAX 256u
 #define CHECKER_WORDS (CHECKER_ENTRIES_MAX / 64u)

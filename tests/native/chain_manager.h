@@ -2,7 +2,7 @@
 #ifndef KV_CHAIN_MANAGER_H
 #define KV_CHAIN_MANAGER_H
 
-#include "simulated_world.h"
+#include "chain_world.h"
 
 #define LEASE (150 * MILLISECOND)
 #define LEASE_MARGIN (30 * MILLISECOND)
