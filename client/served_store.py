@@ -194,7 +194,8 @@ class ServedStore(NativeClient):
     def _route_chains(self, routes: Routes) -> None:
         places = {node: place for place, node in enumerate(routes.nodes)}
         # A chain keeps its index, also when it is gone: the core knows it by that.
-        for chain in routes.chains:
+        # Slots that are just moving to another chain are those of one that nobody serves.
+        for chain in dict.fromkeys((*routes.chains, *routes.slots)):
             self._chain_indices.setdefault(chain, len(self._chain_indices))
         members: list[tuple[int, int]] = []
         rows: list[tuple[int, int, int]] = []

@@ -2,14 +2,15 @@
 
 slot ──slot table──► chain ──► its targets, serving ones from head to tail ──► node ──► address
 
-Guarantees: every slot has a chain, every target a node, every node an address. Leaves to others:
-where routing info comes from, which of two is newer, and what a node answers.
+Guarantees: every slot has a chain, unless it is just moving to another one; every target has a
+node, every node an address. Leaves to others: where routing info comes from, which of two is newer,
+and what a node answers.
 """
 
 from dataclasses import dataclass, field
 
 from kvstore.addresses import Address
-from kvstore.cluster.routing import Chain, Node, RoutingInfo, SlotTable
+from kvstore.cluster.routing import NO_CHAIN, Chain, Node, RoutingInfo, SlotTable
 from kvstore.cluster.states import NodeKind, PublicState
 from kvstore.errors import InvalidOptionError, MalformedRoutingError
 
@@ -45,7 +46,7 @@ class Routes:
     chains: dict[int, RoutedChain]
     """Those that some slot leads to, in the order of their ids."""
     slots: tuple[int, ...] = field(repr=False)
-    """The chain of each slot."""
+    """The chain of each slot; NO_CHAIN while it moves to another one."""
 
     @property
     def members(self) -> list[int]:
@@ -63,7 +64,7 @@ def routes_of(routing: RoutingInfo, name_space: str = "default") -> Routes:
     *routing* is consistent: problems_of() names nothing.
     """
     table = table_of(routing, name_space)
-    used = sorted(set(table.chains))
+    used = sorted(set(table.chains) - {NO_CHAIN})
     chains: dict[int, RoutedChain] = {id: routed(routing.chains[id]) for id in used}
     storage = [node for node in routing.nodes.values() if node.kind is NodeKind.STORAGE]
     nodes: dict[int, Address] = {node.id: address_of(node) for node in storage}

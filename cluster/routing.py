@@ -29,6 +29,8 @@ SLOTS_MAX = 1 << 22
 NAMESPACES_MAX = 1 << 14
 
 NIL_UUID = UUID(int=0)
+NO_CHAIN = ChainId(0)
+"""Where a slot leads that is just moving to another chain: clients wait."""
 VERSION_OF_NOTHING = RoutingVersion(0)
 
 
@@ -180,5 +182,5 @@ def _order_problems(chain: Chain) -> Iterator[str]:
 def _slot_problems(table: SlotTable, routing: RoutingInfo) -> Iterator[str]:
     if not is_power_of_two(len(table.chains)):
         yield f"slot table {table.id} has {len(table.chains)} slots, which is no power of two"
-    for chain in sorted(set(table.chains) - routing.chains.keys()):
+    for chain in sorted(set(table.chains) - routing.chains.keys() - {NO_CHAIN}):
         yield f"slot table {table.id} names chain {chain}, which is not known"

@@ -282,6 +282,28 @@ class ChainState:
     """The errno that took it offline, or 0."""
     resyncing: bool
     """Whether it feeds its successor now."""
+    settled: bool = True
+    """Whether nothing is under way that came by an older version of its chain."""
+    move: int = 0
+    """The id of the slot move that it works on; 0: none."""
+    move_state: int = 0
+    """As MoveState in kvstore.cluster.mgmtd.messages."""
+    move_objects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMoveOrder:
+    """What a target does about slots that move to another chain (kv_move)."""
+
+    id: int
+    source: int
+    target: int
+    chain_version: int
+    address: str
+    flags: int
+    """1: what is in the slots is deleted; 2: no update of them comes any more."""
+    table_size: int
+    slots: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,11 +316,45 @@ typedef struct kv_chain_state {
     uint32_t local;             /* kv_local_state */
     int32_t error;              /* errno of OFFLINE */
     uint32_t resyncing;         /* 1: it feeds its successor now */
+    uint64_t move;              /* id of the move that it was given last; 0: none */
+    uint64_t move_objects;      /* that were sent, or deleted */
+    uint32_t move_state;        /* kv_move_state */
+    uint32_t settled;           /* 1: nothing that came by an older chain version is under way here */
 } kv_chain_state;
+
+/* Slots on their way from one chain to another: the tail of the one goes through what it holds, and sends it to the head of the other. */
+
+typedef enum kv_move_flag {
+    KV_MOVE_DELETE = 1,         /* nothing is sent: what is in these slots is deleted at the other end, which is the head of its own chain */
+    KV_MOVE_LAST = 2            /* no update of these slots comes any more: DONE is said when everything was sent */
+} kv_move_flag;
+
+typedef enum kv_move_state {
+    KV_MOVE_WORKING = 1,
+    KV_MOVE_READY = 2,          /* all was sent once; what changes is sent as it changes */
+    KV_MOVE_DONE = 3,
+    KV_MOVE_FAILED = 4          /* too much changed meanwhile, or a value cannot be read: under another id it begins anew */
+} kv_move_state;
+
+typedef struct kv_move {
+    uint64_t id;                /* from 1; another one begins anew */
+    uint64_t chain_version;     /* of the chain that it goes to */
+    uint32_t source;            /* target of this node */
+    uint32_t target;            /* that it goes to */
+    uint32_t node;              /* index of its node's address */
+    uint32_t flags;             /* kv_move_flag */
+    uint32_t slot_first;        /* index of its first slot among those that are given */
+    uint32_t slot_count;
+    uint32_t table_size;        /* slots of the table, a power of two */
+    uint32_t reserved;
+} kv_move;
 
 /* Every target of the node; returns how many there are. */
 int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max);
-/* How many bytes a second a target sends at most to bring its successor up to date; 0: as many as go. */
+/* Replaces what was said before: what is not named ends where it is. -EINVAL with `message`. */
+int kv_node_set_moves(kv_node *node, const kv_move *moves, uint32_t move_count, const uint32_t *slots, uint32_t slot_count, const char *const *addresses,
+                      uint32_t address_count, char *message);
+/* How many bytes a second a target sends at most to bring its successor up to date, and as many to another chain; 0: as many as go. */
 int kv_node_set_resync_rate(kv_node *node, uint64_t bytes_per_s);
 /* -ENOENT: no such target. */
 int kv_node_target_statistics(kv_node *node, uint32_t target, kv_store_statistics *statistics);

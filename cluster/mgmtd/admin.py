@@ -21,7 +21,7 @@ A policy's fields: name, replicas, durability ("memory", "disk", "sync"), evicti
 
 Operations are answered when they are stored. What takes time (replacements) goes on afterwards, and
 shows in the status. Nothing here gives up the last copy of anything, but for restart_chain, which
-has to be told so. A slot plan says which slots are to move; it moves none.
+has to be told so. A slot plan says which slots are to move; rebalance with apply moves them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,12 +41,20 @@ from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, 
 from kvstore.cluster.mgmtd.parameters import Parameters
 from kvstore.cluster.mgmtd.restart import restart_chain
 from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.slot_moves import planned, record_moves
 from kvstore.cluster.mgmtd.spares import Spares, row_of
 from kvstore.cluster.mgmtd.status import status
 from kvstore.cluster.placement.changes import Move, Plan, drain, grow
 from kvstore.cluster.placement.layout import Row
 from kvstore.cluster.placement.slots import reweighted
-from kvstore.cluster.routing import CHAIN_TARGETS_MAX, SLOTS_MAX, Chain, Node, is_power_of_two
+from kvstore.cluster.routing import (
+    CHAIN_TARGETS_MAX,
+    SLOTS_MAX,
+    Chain,
+    Node,
+    SlotTable,
+    is_power_of_two,
+)
 from kvstore.cluster.states import NodeState
 from kvstore.errors import ChainChangeError, InvalidOptionError, PlacementError
 
@@ -207,6 +215,9 @@ def rebalance(situation: Situation, parameters: Parameters) -> dict[str, object]
     answer["slot_moves"] = [
         move for table in draft.slot_tables.values() for move in _slot_moves(situation, table.id)
     ]
+    if apply:
+        for table in list(draft.slot_tables.values()):
+            record_moves(draft, table, _moves_of(situation, table), MOVES_MAX)
     return answer
 
 
@@ -324,22 +335,30 @@ def _form(situation: Situation, plan: Plan) -> list[Row]:
 
 
 def _slot_moves(situation: Situation, id: SlotTableId) -> list[dict[str, object]]:
+    table = situation.draft.slot_tables[id]
+    slots = planned(situation.draft, table)
+    moves = _moves_of(situation, table)
+    return [{"slot": slot, "from": slots[slot], "to": chain} for slot, chain in moves.items()]
+
+
+def _moves_of(situation: Situation, table: SlotTable) -> dict[int, ChainId]:
+    """Return the fewest moves that give each chain its share, beyond those under way."""
     draft = situation.draft
-    table, replicas = draft.slot_tables[id], draft.replicas.get(id)
+    replicas = draft.replicas.get(table.id)
     others = {
-        chain for other in draft.slot_tables.values() if other.id != id for chain in other.chains
+        chain
+        for other in draft.slot_tables.values()
+        if other.id != table.id
+        for chain in other.chains
     }
     weights = {
         chain.id: weight_of(draft, chain)
         for chain in draft.chains.values()
         if chain.id not in others and len(chain.targets) >= (replicas or 1)
     }
-    for chain in table.chains:
+    for chain in set(planned(draft, table)):
         weights.setdefault(chain, weight_of(draft, draft.chains[chain]))
-    moves = reweighted(table.chains, even(weights))
-    return [
-        {"slot": slot, "from": table.chains[slot], "to": chain} for slot, chain in moves.items()
-    ]
+    return reweighted(planned(draft, table), even(weights))
 
 
 def _some(targets: Sequence[TargetId]) -> str:

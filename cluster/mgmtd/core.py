@@ -16,7 +16,7 @@ What always holds:
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
@@ -46,13 +46,14 @@ from kvstore.cluster.mgmtd.events import (
 )
 from kvstore.cluster.mgmtd.first_chains import form_first_chains
 from kvstore.cluster.mgmtd.judging import judge_chains, judge_nodes
-from kvstore.cluster.mgmtd.ledger import blocked
+from kvstore.cluster.mgmtd.ledger import MoveKey, blocked
 from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members, TargetIndex
 from kvstore.cluster.mgmtd.messages import HeartbeatAnswer, TargetReport
 from kvstore.cluster.mgmtd.registration import check_loopback, register_node, settle_identity
 from kvstore.cluster.mgmtd.repair import Repair, retiring
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.slot_moves import NOTHING_TOLD, Moving, told
 from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
 from kvstore.cluster.states import LocalState, NodeState, PublicState
@@ -98,6 +99,8 @@ class Core:
         self._repaired_ns = now_ns
         self._effects: list[Effect] = []
         self._node_targets = TargetIndex()
+        self._moving_due = True
+        self._frozen_ns: dict[MoveKey, int] = {}
         self._find_retiring()
 
     def step(self, event: Event, now_ns: int) -> list[Effect]:
@@ -151,7 +154,11 @@ class Core:
                 self._revive(member)
         retire = self._retiring.get(member.id, ())
         version = self.basis.routing.version
-        answer = HeartbeatAnswer(self.epoch, version, lease_ms, retire)
+        moves = NOTHING_TOLD
+        if self.basis.ledger.slot_moves and lease_ms:
+            self._moving_due = True
+            moves = told(Draft(self.basis), member.id, self._said(now_ns))
+        answer = HeartbeatAnswer(self.epoch, version, lease_ms, retire, moves.orders, moves.haste)
         self._effects.append(Answer(event.ticket, answer))
 
     def _take_reports(self, member: Member, event: Beat) -> None:
@@ -290,7 +297,13 @@ class Core:
         """Propose everything that is due, unless a proposal is on its way."""
         for event in self._admitted(now_ns):
             self._on_request(event, now_ns)
-        due = self._requests or self._dirty or self._judge_due or self._repair_due
+        due = (
+            self._requests
+            or self._dirty
+            or self._judge_due
+            or self._repair_due
+            or (self._moving_due and self.basis.ledger.slot_moves)
+        )
         if self._saving is not None or not due:
             return
         draft = Draft(self.basis)
@@ -304,6 +317,8 @@ class Core:
         self._judge_chains(draft, now_ns)
         if self._repair_due:
             self._repair(draft, now_ns)
+        self._moving_due = False
+        Moving(draft, self._said(now_ns), self._frozen_ns, now_ns).run()
         proposal = draft.finish()
         routing = self.basis.routing if proposal is None else proposal.after.routing
         for member in fenced:
@@ -324,7 +339,7 @@ class Core:
             self._dirty |= proposal.delta.chains.keys() & proposal.after.routing.chains.keys()
             for id in proposal.delta.removed_nodes:
                 self.members.remove(id)
-        self._repair_due = True
+        self._repair_due = self._moving_due = True
         self._find_retiring()
         self._answer()
 
@@ -448,6 +463,7 @@ class Core:
             epoch=self.epoch,
             members=self.members,
             is_open=lambda target: self._open(draft, target, now_ns),
+            said=self._said(now_ns),
             wanted=self._unsettled.wanted(),
             blocked=frozenset(self._blocked),
             retiring=self._retiring,
@@ -460,6 +476,18 @@ class Core:
         if member is None or target in self._blocked:
             return NO_REPORT
         return member.report(target, now_ns)
+
+    def _said(self, now_ns: int) -> Callable[[TargetId], TargetReport | None]:
+        """Return what tells the last word of a target's node, while that is alive."""
+
+        def said(target: TargetId) -> TargetReport | None:
+            on = self.basis.routing.targets.get(target)
+            member = self.members.get(on.node) if on else None
+            if member is None or not member.alive(now_ns):
+                return None
+            return member.reports.get(target)
+
+        return said
 
     def _open(self, draft: Draft, target: TargetId, now_ns: int) -> bool:
         """Say whether a target has been reported to be open by a node that is alive."""

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kvstore.cluster.delta import Delta, delta_between
 from kvstore.cluster.ids import ChainId, NodeId, RoutingVersion, SlotTableId, TargetId
-from kvstore.cluster.mgmtd.ledger import Identity, Ledger, records_between
+from kvstore.cluster.mgmtd.ledger import Identity, Ledger, MoveKey, SlotMove, records_between
 from kvstore.cluster.routing import (
     Chain,
     NamespacePolicy,
@@ -151,6 +151,7 @@ class Draft:
         self.identities: Overlay[TargetId, Identity] = Overlay(ledger.identities)
         self.leaving: Overlay[TargetId, TargetId] = Overlay(ledger.leaving)
         self.replicas: Overlay[SlotTableId, int] = Overlay(ledger.replicas)
+        self.slot_moves: Overlay[MoveKey, SlotMove] = Overlay(ledger.slot_moves)
         self._chain_of: Overlay[TargetId, ChainId] = Overlay(basis.chain_of)
         self._owners: dict[UUID, TargetId] | None = None
 
@@ -170,9 +171,9 @@ class Draft:
         return None if id is None else self.chains[id]
 
     def put_chain(self, chain: Chain) -> None:
-        """Put a chain in, or its next version."""
+        """Put a chain in, or a later version of it."""
         before = self.chains.get(chain.id)
-        assert before is None or chain.version == before.version + 1
+        assert before is None or chain.version > before.version
         now = {place.target for place in chain.targets}
         for place in before.targets if before else ():
             if place.target not in now:
@@ -242,7 +243,12 @@ class Draft:
     def _ledger(self) -> Ledger:
         if not any(part.changed for part in self._ledger_parts()):
             return self.basis.ledger
-        return Ledger(self.identities.result(), self.leaving.result(), self.replicas.result())
+        return Ledger(
+            self.identities.result(),
+            self.leaving.result(),
+            self.replicas.result(),
+            self.slot_moves.result(),
+        )
 
     def _routing(self) -> RoutingInfo | None:
         if not any(part.changed for part in self._routing_parts()):
@@ -278,7 +284,7 @@ class Draft:
         assert not problems, problems
 
     def _ledger_parts(self) -> list[Part]:
-        return [self.identities, self.leaving, self.replicas]
+        return [self.identities, self.leaving, self.replicas, self.slot_moves]
 
     def _routing_parts(self) -> list[Part]:
         return [self.nodes, self.targets, self.chains, self.slot_tables, self.namespaces]

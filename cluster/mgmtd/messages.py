@@ -5,6 +5,7 @@ lease from before it sent the heartbeat that was answered, and serves nothing wi
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag, unique
 from uuid import UUID
 
 from kvstore.cluster.ids import ChainVersion, Epoch, NodeId, RoutingVersion, TargetId
@@ -63,6 +64,43 @@ class RegisterAnswer:
     """The cluster's shared secret: the one that the client proved; it is never sent."""
 
 
+@unique
+class MoveState(IntEnum):
+    """How far a target is with an order (kv_move_state)."""
+
+    NONE = 0
+    WORKING = 1
+    READY = 2
+    """All was sent once; what changes is sent as it changes."""
+    DONE = 3
+    FAILED = 4
+
+
+class MoveFlag(IntFlag):
+    """What an order is about (kv_move_flag)."""
+
+    DELETE = 1
+    """What the target holds of the slots is deleted through the head of its own chain."""
+    LAST = 2
+    """No update of the slots comes any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a target is to do about slots that move."""
+
+    id: int
+    source: TargetId
+    """The target that works: the tail of its chain."""
+    target: TargetId
+    """The head that takes what it sends, by this version of its chain, at this address."""
+    chain_version: ChainVersion
+    address: str
+    flags: MoveFlag
+    table_size: int
+    slots: tuple[int, ...] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReport:
     """A node's word on one of its targets."""
@@ -80,6 +118,12 @@ class TargetReport:
     resync_done: int = 0
     """Objects that were compared since its resync began, and how many there are in all."""
     resync_total: int = 0
+    settled: bool = True
+    """Whether nothing is under way at it that came by an older version of its chain."""
+    move: int = 0
+    """The id of the order that it works on; 0: none."""
+    move_state: MoveState = MoveState.NONE
+    move_objects: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +152,7 @@ class HeartbeatAnswer:
     """Targets that are to leave their chains: the node stops serving them, drops what is in flight,
     and only then reports them OFFLINE, as long as answers name them. One that is named no more, and
     is still in its chain, is needed again: the node reports it as it is."""
+    orders: tuple[Order, ...] = ()
+    """All that the node's targets are to do about slots that move; what is not named ends."""
+    haste: bool = False
+    """mgmtd waits for the next heartbeat: it is to come soon."""

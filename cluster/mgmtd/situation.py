@@ -7,6 +7,7 @@ from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.members import Members
 from kvstore.cluster.mgmtd.settings import Settings
+from kvstore.cluster.mgmtd.slot_moves import Said
 from kvstore.cluster.mgmtd.spares import Open
 
 
@@ -19,6 +20,7 @@ class Situation:
     epoch: Epoch
     members: Members
     is_open: Open
+    said: Said
     wanted: Mapping[ChainId, int]
     """How many targets the chains that are not as they should be are to have."""
     blocked: frozenset[TargetId]

@@ -10,6 +10,7 @@ status: {
       chain_version, resync_done, resync_total, retiring, joins (who replaces it, or None)}],
   chains: [{id, version, wanted, slots, targets: [{target, node, state}]}],
   slot_tables: [{id, slots}], namespaces: [policy],
+  slot_moves: [{from, to, slots, phase, objects}]   slots on their way, see `slot_moves`
   problems: [text]                         what an operator should look at; empty: all is well
 }
 """
@@ -23,6 +24,7 @@ from kvstore.cluster.mgmtd.members import NO_SESSION, Member, longest_silence_ms
 from kvstore.cluster.mgmtd.namespaces import policy_fields
 from kvstore.cluster.mgmtd.parameters import Parameters
 from kvstore.cluster.mgmtd.situation import Situation
+from kvstore.cluster.mgmtd.slot_moves import moves_shown
 from kvstore.cluster.mgmtd.wire import NO_MEASURES, Measures, decode_measures
 from kvstore.cluster.routing import Chain, Node, Target
 from kvstore.cluster.states import LocalState, NodeState, PublicState
@@ -70,6 +72,7 @@ def status(situation: Situation, parameters: Parameters) -> dict[str, object]:
             {"id": table.id, "slots": len(table.chains)} for table in routing.slot_tables.values()
         ],
         "namespaces": [policy_fields(policy) for _, policy in sorted(routing.namespaces.items())],
+        "slot_moves": moves_shown(draft, situation.said),
         "problems": list(_first(problems(situation), PROBLEMS_MAX)),
     }
 

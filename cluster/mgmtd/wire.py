@@ -29,12 +29,15 @@ from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.mgmtd.messages import (
     Heartbeat,
     HeartbeatAnswer,
+    MoveFlag,
+    MoveState,
     NodeRegistration,
+    Order,
     RegisterAnswer,
     TargetRegistration,
     TargetReport,
 )
-from kvstore.cluster.routing import ADDRESSES_MAX, NAME_SIZE_MAX, RoutingInfo
+from kvstore.cluster.routing import ADDRESSES_MAX, NAME_SIZE_MAX, SLOTS_MAX, RoutingInfo
 from kvstore.cluster.states import LocalState, NodeKind
 from kvstore.errors import InvalidOptionError, MalformedRoutingError
 
@@ -69,6 +72,7 @@ class Measures:
 
 
 NO_MEASURES = Measures()
+NO_MOVE = (0, MoveState.NONE, 0)
 
 
 def encode_registration(registration: NodeRegistration) -> list[object]:
@@ -169,13 +173,19 @@ def encode_states(reports: Sequence[TargetReport]) -> bytes:
                 for index, on in enumerate(reports)
                 if on.error
             ],
+            [index for index, on in enumerate(reports) if not on.settled],
+            [
+                [index, on.move, on.move_state, on.move_objects]
+                for index, on in enumerate(reports)
+                if on.move
+            ],
         ]
     )
 
 
 def decode_states(encoded: bytes) -> dict[TargetId, TargetReport]:
     """Return the states of targets, without measures."""
-    fields = Fields(_unpacked(encoded), "states", 4)
+    fields = Fields(_unpacked(encoded), "states", 6)
     targets = decode_column(fields.any(), "targets", NODE_TARGETS_MAX, ID_MAX)
     locals_ = decode_column(fields.any(), "local states", len(targets), LocalState.UPTODATE)
     versions = decode_column(fields.any(), "chain versions", len(targets), CHAIN_VERSION_MAX)
@@ -188,6 +198,8 @@ def decode_states(encoded: bytes) -> dict[TargetId, TargetReport]:
         if not isinstance(text, bytes) or len(text) > ERROR_SIZE_MAX:
             raise MalformedRoutingError(f"errors: at most {ERROR_SIZE_MAX} bytes each")
         errors[index] = text.decode(errors="replace")
+    unsettled = set(fields.items("unsettled", len(targets)))
+    moves = dict(_move_report(item) for item in fields.items("moves", len(targets)))
     rows = zip(targets, locals_, versions, strict=True)
     return {
         TargetId(target): TargetReport(
@@ -195,9 +207,21 @@ def decode_states(encoded: bytes) -> dict[TargetId, TargetReport]:
             local=LocalState(local),
             chain_version=ChainVersion(version),
             error=errors.get(index, ""),
+            settled=index not in unsettled,
+            move=moves.get(index, NO_MOVE)[0],
+            move_state=moves.get(index, NO_MOVE)[1],
+            move_objects=moves.get(index, NO_MOVE)[2],
         )
         for index, (target, local, version) in enumerate(rows)
     }
+
+
+def _move_report(raw: object) -> tuple[int, tuple[int, MoveState, int]]:
+    fields = Fields(raw, "move", 4)
+    index = fields.integer("index", NODE_TARGETS_MAX)
+    id = fields.integer("id", ROUTING_VERSION_MAX)
+    state = fields.state("state", MoveState)
+    return index, (id, state, fields.integer("objects", ROUTING_VERSION_MAX))
 
 
 def encode_measures(reports: Sequence[TargetReport]) -> bytes:
@@ -226,17 +250,54 @@ def decode_measures(encoded: bytes) -> dict[TargetId, Measures]:
 
 def encode_heartbeat_answer(answer: HeartbeatAnswer) -> list[object]:
     """Return the answer to a heartbeat as a list."""
-    return [answer.epoch, answer.routing_version, answer.lease_ms, list(answer.retire)]
+    return [
+        answer.epoch,
+        answer.routing_version,
+        answer.lease_ms,
+        list(answer.retire),
+        int(answer.haste),
+        [
+            [
+                order.id,
+                order.source,
+                order.target,
+                order.chain_version,
+                order.address,
+                order.flags,
+                order.table_size,
+                encode_column(order.slots),
+            ]
+            for order in answer.orders
+        ],
+    ]
 
 
 def decode_heartbeat_answer(raw: object) -> HeartbeatAnswer:
     """Return the answer to a heartbeat."""
-    fields = Fields(raw, "answer to a heartbeat", 4)
+    fields = Fields(raw, "answer to a heartbeat", 6)
     epoch = Epoch(fields.integer("epoch", ROUTING_VERSION_MAX))
     version = RoutingVersion(fields.integer("routing version", ROUTING_VERSION_MAX))
     lease_ms = fields.integer("lease", MS_MAX)
     retire = [_id(item) for item in fields.items("retire", NODE_TARGETS_MAX)]
-    return HeartbeatAnswer(epoch, version, lease_ms, tuple(retire))
+    haste = bool(fields.integer("haste", 1))
+    orders = tuple(_order(item) for item in fields.items("orders", NODE_TARGETS_MAX))
+    return HeartbeatAnswer(epoch, version, lease_ms, tuple(retire), orders, haste)
+
+
+def _order(raw: object) -> Order:
+    fields = Fields(raw, "order", 8)
+    id = fields.integer("id", ROUTING_VERSION_MAX)
+    source, target = _id(fields.any()), _id(fields.any())
+    return Order(
+        id=id,
+        source=source,
+        target=target,
+        chain_version=ChainVersion(fields.integer("chain version", CHAIN_VERSION_MAX)),
+        address=_text(fields.any()),
+        flags=MoveFlag(fields.integer("flags", MoveFlag.DELETE | MoveFlag.LAST)),
+        table_size=fields.integer("table size", SLOTS_MAX),
+        slots=tuple(decode_column(fields.any(), "slots", SLOTS_MAX, SLOTS_MAX)),
+    )
 
 
 def encoded_of(raw: object) -> bytes:

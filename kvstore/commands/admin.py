@@ -216,17 +216,19 @@ def plan_table(plan: Answer) -> Table:
 
 
 def wait_for_replacements(report: Report, options: ClientOptions) -> None:
-    """Return when no target waits to be replaced any more."""
+    """Return when no target waits to be replaced any more, and no slot to be moved."""
     with report.progress() as progress:
         task = progress.add_task("moving", total=None, detail="")
         most = 0
         while True:
-            targets = rows_of(operate(options, "status"), "targets")
-            left = sum(row.get("joins") is not None for row in targets)
+            status = operate(options, "status")
+            targets, moves = rows_of(status, "targets"), rows_of(status, "slot_moves")
+            left = sum(row.get("joins") is not None for row in targets) + len(moves)
             if not left:
                 return
             most = max(most, left)
             done = sum(number_of(row, "resync_done") for row in targets)
-            detail = f"{left} to go, {done:,} objects compared"
+            sent = sum(number_of(row, "objects") for row in moves)
+            detail = f"{left} to go, {done:,} objects compared, {sent:,} moved"
             progress.update(task, total=most, completed=most - left, detail=detail)
             time.sleep(WAIT_INTERVAL_S)

@@ -22,6 +22,7 @@ from kvstore.types import (
     NodeEvent,
     NodeEventKind,
     NodeStatistics,
+    SlotMoveOrder,
     Stats,
 )
 
@@ -126,6 +127,32 @@ class NativeNode:
             count = lib.kv_node_chain_states(self._node, states, TARGETS_MAX)
             self._check(count, "describe the targets")
         return [chain_state_of(state) for state in states[0:count]]
+
+    def set_moves(self, moves: Sequence[SlotMoveOrder]) -> None:
+        """Have targets send what they hold of slots; what is not named ends where it is."""
+        rows = ffi.new("kv_move[]", len(moves))
+        slots = [slot for move in moves for slot in move.slots]
+        texts = [ffi.new("char[]", move.address.encode()) for move in moves]
+        first = 0
+        for index, (row, move) in enumerate(zip(rows, moves, strict=True)):
+            row.id, row.source, row.target = move.id, move.source, move.target
+            row.chain_version, row.node, row.flags = move.chain_version, index, move.flags
+            row.slot_first, row.slot_count = first, len(move.slots)
+            row.table_size = move.table_size
+            first += len(move.slots)
+        message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
+        with self._calls:
+            code = lib.kv_node_set_moves(
+                self._node,
+                rows,
+                len(moves),
+                ffi.new("uint32_t[]", slots),
+                len(slots),
+                ffi.new("char *[]", texts),
+                len(texts),
+                message,
+            )
+            self._check_open(code, message)
 
     def set_resync_rate(self, bytes_per_s: int) -> None:
         """Send at most so much to bring a successor up to date; 0: as much as goes."""
@@ -239,4 +266,8 @@ def chain_state_of(state: Any) -> ChainState:
         local=state.local,
         error=state.error,
         resyncing=bool(state.resyncing),
+        settled=bool(state.settled),
+        move=state.move,
+        move_state=state.move_state,
+        move_objects=state.move_objects,
     )

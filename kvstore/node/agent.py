@@ -20,6 +20,7 @@ from kvstore.cluster.mgmtd.messages import (
     Heartbeat,
     HeartbeatAnswer,
     NodeRegistration,
+    Order,
     RegisterAnswer,
 )
 from kvstore.cluster.routing import RoutingInfo
@@ -37,9 +38,10 @@ from kvstore.node.membership import (
     configuration_of,
     in_chains,
     in_use,
+    move_of,
     reports_of,
 )
-from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind
+from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind, SlotMoveOrder
 
 REGISTER_TIMEOUT_S = 5.0
 """How long one attempt to register may take; there is another one after it."""
@@ -53,6 +55,8 @@ SUSPECT_PAUSE_S = 0.2
 """A target is suspected at most so often: mgmtd looks at once, and looks itself after that."""
 RETRY_PAUSE_S = 0.05
 """Between two heartbeats, where the first failed for another reason than a lack of time."""
+HASTE_S = 0.02
+"""Between two heartbeats while mgmtd waits for the next one."""
 HEARTBEATS_A_LEASE = 3
 """Attempts at a heartbeat that fit into a lease."""
 
@@ -67,6 +71,9 @@ class Chained(Protocol):
 
     def set_lease(self, end_ns: int) -> None:
         """Serve until then on the monotonic clock; 0: not at all."""
+
+    def set_moves(self, moves: Sequence[SlotMoveOrder]) -> None:
+        """Have targets send what they hold of slots that move."""
 
     def chain_states(self) -> list[ChainState]:
         """Return how every target is."""
@@ -120,6 +127,7 @@ class Agent:
         self._retired: frozenset[TargetId] = frozenset()
         self._leaving = False
         self._refused = False
+        self._orders: tuple[Order, ...] = ()
         self._due = asyncio.Event()
         self._renewed = asyncio.Event()
         self._adopted = asyncio.Condition()
@@ -230,7 +238,8 @@ class Agent:
                 self.log.info("heartbeats again", epoch=answer.epoch)
             self._silent = False
             self._take(answer, sent_ns)
-            next_s = sent_ns / 1e9 + terms.heartbeat_ms / 1000
+            interval_s = terms.heartbeat_ms / 1000
+            next_s = sent_ns / 1e9 + (min(HASTE_S, interval_s) if answer.haste else interval_s)
             await self._wait_until(next_s)
 
     def _heartbeat(self) -> Heartbeat:
@@ -251,12 +260,28 @@ class Agent:
             self._lease_end_ns = sent_ns + answer.lease_ms * NS_A_MS
             self._node.set_lease(self._lease_end_ns)
             self._renewed.set()
+        self._take_orders(answer)
         new = self._wanted_back(answer.retire)
         if new:
             self.log.info("targets retire", targets=sorted(new))
             self._retired |= new
             self._configure()
             self._due.set()
+
+    def _take_orders(self, answer: HeartbeatAnswer) -> None:
+        """Have the core do what mgmtd wants done about slots that move."""
+        if answer.orders == self._orders or self._refused:
+            return
+        self._orders = answer.orders
+        self._node.set_moves([move_of(order) for order in answer.orders])
+        for order in answer.orders:
+            self.log.info(
+                "slots move",
+                target=order.source,
+                to=order.target,
+                slots=len(order.slots),
+                how=order.flags.name or "copy",
+            )
 
     def _wanted_back(self, retire: Collection[TargetId]) -> frozenset[TargetId]:
         return (frozenset(retire) & in_chains(self._routing)) - self._retired

@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from kvstore.cluster.ids import ChainVersion, NodeId, RoutingVersion, TargetId
-from kvstore.cluster.mgmtd.messages import TargetReport
+from kvstore.cluster.mgmtd.messages import MoveState, Order, TargetReport
 from kvstore.cluster.routing import Chain, RoutingInfo
 from kvstore.cluster.states import LocalState, PublicState
-from kvstore.types import NO_FLAG, ChainFlag, ChainPlace, ChainState
+from kvstore.types import NO_FLAG, ChainFlag, ChainPlace, ChainState, SlotMoveOrder
 
 IN_USE = (PublicState.SERVING, PublicState.SYNCING)
 
@@ -104,6 +104,20 @@ def in_chains(routing: RoutingInfo) -> frozenset[TargetId]:
     return frozenset(place.target for chain in routing.chains.values() for place in chain.targets)
 
 
+def move_of(order: Order) -> SlotMoveOrder:
+    """Return an order as the core takes it."""
+    return SlotMoveOrder(
+        id=order.id,
+        source=order.source,
+        target=order.target,
+        chain_version=order.chain_version,
+        address=order.address,
+        flags=order.flags,
+        table_size=order.table_size,
+        slots=order.slots,
+    )
+
+
 def reports_of(
     states: Iterable[ChainState], withheld: Collection[TargetId]
 ) -> tuple[TargetReport, ...]:
@@ -123,4 +137,8 @@ def _report(state: ChainState, withheld: bool) -> TargetReport:
         objects=state.objects,
         resync_done=state.resync_compared if state.resyncing else 0,
         resync_total=state.objects if state.resyncing else 0,
+        settled=state.settled,
+        move=state.move,
+        move_state=MoveState(state.move_state),
+        move_objects=state.move_objects,
     )

@@ -5,6 +5,7 @@
 
 #include "bytes/hash.h"
 #include "client/addresses.h"
+#include "node/mover.h"
 #include "node/resync.h"
 
 #include <assert.h>
@@ -105,11 +106,13 @@ static void deliver_news(kv_mail *mail)
     aim = kv_chain_aim(chain);
     if (chain->peers[number])
         kv_peer_set_aim(chain->peers[number], &aim);
-    if (&chain->node->loops[number] == kv_chain_loop(chain))
+    if (&chain->node->loops[number] == kv_chain_loop(chain)) {
         kv_resync_look(chain->resync);
+        kv_mover_look(chain->mover);
+    }
 }
 
-static void spread_news(kv_chain *chain)
+void kv_chain_spread_news(kv_chain *chain)
 {
     for (uint32_t i = 0; i < chain->node->loop_count; i++)
         if (!atomic_exchange_explicit(&chain->news[i].posted, true, memory_order_seq_cst))
@@ -148,6 +151,8 @@ int kv_chain_open(kv_node *node, kv_target *target, kv_chain **result)
     error = chain_allocate(chain);
     if (error == 0)
         error = kv_resync_open(chain, &chain->resync);
+    if (error == 0)
+        error = kv_mover_open(chain, &chain->mover);
     if (error < 0) {
         kv_chain_close(chain);
         return error;
@@ -158,6 +163,8 @@ int kv_chain_open(kv_node *node, kv_target *target, kv_chain **result)
 
 void kv_chain_close(kv_chain *chain)
 {
+    if (chain->mover)
+        kv_mover_close(chain->mover);
     if (chain->resync)
         kv_resync_close(chain->resync);
     if (chain->replica)
@@ -174,6 +181,7 @@ static void retire(kv_chain *chain)
     kv_replica_view none = {0};
 
     kv_replica_configure(chain->replica, &none);
+    kv_mover_forget(chain->mover);
     chain->endpoint = KV_CHAIN_NO_ENDPOINT;
 }
 
@@ -188,7 +196,7 @@ void kv_chain_stop_all(kv_node *node)
         chain->stopped = true;
         retire(chain);
         unlock(chain, NULL);
-        spread_news(chain);
+        kv_chain_spread_news(chain);
     }
 }
 
@@ -258,7 +266,7 @@ void kv_chain_configure(kv_chain *chain, const kv_chain_place *place, uint32_t e
                               memory_order_relaxed);
     }
     unlock(chain, NULL);
-    spread_news(chain);
+    kv_chain_spread_news(chain);
 }
 
 kv_peer_aim kv_chain_aim(kv_chain *chain)
@@ -282,7 +290,7 @@ kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop)
     kv_peer_aim aim = kv_chain_aim(chain);
 
     if (!*peer)
-        *peer = kv_peer_open(chain, loop);
+        *peer = kv_peer_open(chain, loop, peer, NULL);
     if (*peer)
         kv_peer_set_aim(*peer, &aim);
     return *peer;
@@ -327,7 +335,7 @@ void kv_chain_fail(kv_chain *chain, int error, const char *reason)
     unlock(chain, NULL);
     if (told)
         return;
-    spread_news(chain);
+    kv_chain_spread_news(chain);
     atomic_store_explicit(&chain->target->offline_told, true, memory_order_relaxed);
     kv_events_report(&chain->node->events, KV_EVENT_TARGET_OFFLINE, error, 0,
                      "target %u leaves its chain: %s: %s", chain->target->number, reason,
@@ -346,6 +354,16 @@ kv_status kv_chain_admit(kv_chain *chain, kv_update_source source, uint64_t chai
     status = kv_replica_admits(chain->replica, source, chain_version);
     pthread_mutex_unlock(&chain->mutex);
     return status;
+}
+
+kv_update_source kv_chain_move_source(kv_chain *chain)
+{
+    bool head;
+
+    lock(chain);
+    head = kv_replica_view_of(chain->replica)->head;
+    pthread_mutex_unlock(&chain->mutex);
+    return head ? KV_UPDATE_MOVE : KV_UPDATE_PEER;
 }
 
 void kv_chain_join(kv_chain_update *own)
@@ -372,7 +390,7 @@ void kv_chain_leave(kv_chain_update *own)
     quiet = !own->retained && chain->unretained_count == 0;
     pthread_mutex_unlock(&chain->mutex);
     if (quiet)
-        spread_news(chain); /* resync may wait for it */
+        kv_chain_spread_news(chain); /* resync may wait for it */
     own->loop->update_count--;
 }
 
@@ -396,6 +414,7 @@ void kv_chain_decide(kv_chain_update *own, kv_status status)
 void kv_chain_applied(kv_chain_update *own)
 {
     lock(own->chain);
+    kv_mover_note(own->chain->mover, &own->update);
     kv_replica_applied(own->chain->replica, &own->update);
     unlock(own->chain, own->loop);
 }

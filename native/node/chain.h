@@ -10,8 +10,8 @@
  *    are not being sent any more and its operation has answered.
  * 3. An update that must be applied and cannot be takes its target offline: it leaves its chain
  *    then, and acknowledges nothing any more.
- * Leaves to others: connections to other nodes (peer.h), values on their way (serving.c), and what
- * a syncing successor lacks (resync.h). */
+ * Leaves to others: connections to other nodes (peer.h), values on their way (serving.c), what a
+ * syncing successor lacks (resync.h), and slots that move to other chains (mover.h). */
 #ifndef KV_CHAIN_H
 #define KV_CHAIN_H
 
@@ -20,6 +20,7 @@
 #include "protocol/replica.h"
 
 typedef struct kv_resync kv_resync;
+typedef struct kv_mover kv_mover;
 typedef struct kv_sync_batch kv_sync_batch;
 
 #define KV_CHAIN_NO_ENDPOINT UINT32_MAX
@@ -61,6 +62,7 @@ struct kv_chain {
     kv_peer **peers;            /* of each loop, which alone touches its own; NULL: none yet */
     kv_chain_news *news;        /* to each loop: look where the successor is now */
     kv_resync *resync;
+    kv_mover *mover;
 };
 
 typedef enum kv_claim {
@@ -99,7 +101,8 @@ struct kv_chain_update {
     kv_status withdrawn;        /* why it was given up before it came */
     bool if_absent;
     bool refusable;             /* PEER: the predecessor takes refusals for want of space */
-    bool exact;                 /* PEER: a copy of what the predecessor has */
+    bool exact;                 /* PEER, MOVE: a copy of what another target has */
+    bool moves;                 /* PEER, MOVE: from another chain */
     bool waits;                 /* for its claim */
     bool retained;              /* SET: its values; others have none, and can be forwarded anyway */
     bool settled;               /* SET: its operation was told what to set */
@@ -130,6 +133,8 @@ bool kv_chain_has_lease(const kv_node *node);
 kv_loop *kv_chain_loop(kv_chain *chain); /* that feeds the successor */
 /* Whether an update may be taken in. */
 kv_status kv_chain_admit(kv_chain *chain, kv_update_source source, uint64_t chain_version);
+/* What a copy from another chain is here: MOVE at the head, PEER further down. */
+kv_update_source kv_chain_move_source(kv_chain *chain);
 /* It is taken in: whether its values are to be retained. kv_chain_leave follows. */
 void kv_chain_join(kv_chain_update *own);
 void kv_chain_enter(kv_chain_update *own);
@@ -156,6 +161,8 @@ uint64_t kv_chain_hash(const kv_chain *chain, const void *key, uint32_t key_size
 kv_peer_aim kv_chain_aim(kv_chain *chain);
 /* This loop's, aimed at the successor that there is now. NULL: no memory. */
 kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop);
+/* Each loop looks at the chain anew, soon. */
+void kv_chain_spread_news(kv_chain *chain);
 /* At the end of a turn. */
 void kv_chain_carry_out(kv_loop *loop);
 

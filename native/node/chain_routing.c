@@ -3,6 +3,7 @@
 #include "node/chain.h"
 
 #include "client/addresses.h"
+#include "node/mover.h"
 #include "node/resync.h"
 
 #include <assert.h>
@@ -161,6 +162,8 @@ static void chain_state(kv_chain *chain, const kv_store_statistics *statistics,
     state->chain_version = chain->place.flags ? chain->place.chain_version : 0;
     state->updates_in_flight = kv_replica_count(chain->replica);
     state->updates_total = chain->updates_total;
+    state->settled = kv_replica_is_settled(chain->replica);
+    kv_mover_state(chain->mover, state);
     pthread_mutex_unlock(&chain->mutex);
     kv_resync_state(chain->resync, state);
 }

@@ -212,11 +212,11 @@ static bool refusals_take(kv_chain_update *own)
             kv_chain_withdraw(own, KV_WRONG_TARGET);
             return false;
         }
-        if (own->update.source == KV_UPDATE_PEER && refusal == KV_CORRUPT) {
+        if (own->update.source != KV_UPDATE_CLIENT && refusal == KV_CORRUPT) {
             kv_chain_withdraw(own, KV_BUSY); /* damaged on its way: it comes again */
             return false;
         }
-        if (own->update.source == KV_UPDATE_PEER)
+        if (own->update.source != KV_UPDATE_CLIENT)
             own->apply_indices[i] = refusal; /* its turn tells whether that matters */
         else
             statuses[i] = (uint8_t)refusal;

@@ -198,7 +198,7 @@ static void item_applied(kv_chain_update *own, uint32_t i, kv_status status)
 
     if (own->update.statuses[i] != KV_OK || status == KV_OK)
         return;
-    if (passed && own->update.source == KV_UPDATE_PEER)
+    if (passed && own->update.source != KV_UPDATE_CLIENT)
         return; /* it has expired here, or a syncing target does not have it yet */
     own->update.statuses[i] = (uint8_t)status;
     if (!passed)
@@ -253,13 +253,15 @@ static void forward_item(void *context, uint32_t i, kv_forward_item *item)
     item->value_size = own->batch ? request->items[i].result_size : request->items[i].value_size;
     item->checksum = request->stats[i].checksum;
     item->expiry_ms = request->stats[i].expiry_ms;
-    item->flags = own->batch ? request->stats[i].flags : 0;
+    item->flags = own->batch || own->moves ? request->stats[i].flags : 0;
 }
 
 static uint32_t forward_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
 {
     kv_chain_update *own = KV_CONTAINER(message, kv_chain_update, message);
-    kv_wire_forward wire = {.forward = own->batch ? KV_FORWARD_SYNC : KV_FORWARD_UPDATE,
+    kv_wire_forward wire = {.forward = own->batch   ? KV_FORWARD_SYNC
+                                       : own->moves ? KV_FORWARD_MOVE
+                                                    : KV_FORWARD_UPDATE,
                             .operation = own->operation,
                             .target = own->sent_target,
                             .flags = own->sent_careful ? KV_FORWARD_CAREFUL : 0,

@@ -1,5 +1,5 @@
 /* What the predecessor sends down a chain, at the node that it is for: updates, copies for a
- * syncing target, and questions about versions.
+ * syncing target, and questions about versions; and copies that another chain sends to the head.
  *
  * Updates become updates of the target's chain; a question is answered at once from the index.
  * Nothing is refused for want of memory: it waits in its place's own pool. */
@@ -63,7 +63,8 @@ static void channel_enter(kv_node_request *request, const kv_wire_forward *wire)
     pthread_mutex_unlock(&node->channels_mutex);
 }
 
-static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wire_forward *wire)
+static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wire_forward *wire,
+                         kv_update_source source)
 {
     kv_chain_update *own = kv_chain_update_create(chain, request->session->loop, wire->operation,
                                                   request->request.items, request->count);
@@ -73,13 +74,14 @@ static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wir
         return;
     }
     own->request = request;
-    own->update.source = KV_UPDATE_PEER;
+    own->update.source = source;
     own->update.chain_version = wire->chain_version;
     own->update.attempt = wire->attempt;
     own->update.version = kv_endian_load_u64(wire->versions);
     own->ttl_ms = wire->ttl_ms;
-    own->refusable = wire->flags & KV_FORWARD_CAREFUL;
-    own->exact = wire->forward == KV_FORWARD_SYNC;
+    own->refusable = source == KV_UPDATE_MOVE || wire->flags & KV_FORWARD_CAREFUL;
+    own->moves = wire->forward == KV_FORWARD_MOVE;
+    own->exact = own->moves || wire->forward == KV_FORWARD_SYNC;
     own->channel = wire->channel;
     own->sequence = wire->sequence;
     memcpy(own->client, wire->client, KV_CLIENT_ID_SIZE);
@@ -129,6 +131,7 @@ static void synced(kv_chain *chain, kv_node_request *request, const kv_wire_forw
 static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
 {
     kv_node *node = request->session->loop->node;
+    kv_update_source source = KV_UPDATE_PEER;
     kv_chain *chain = NULL;
     kv_status status = KV_WRONG_TARGET;
 
@@ -136,7 +139,9 @@ static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
     if (request->target)
         chain = atomic_load_explicit(&request->target->chain, memory_order_acquire);
     if (chain) {
-        status = kv_chain_admit(chain, KV_UPDATE_PEER, wire->chain_version);
+        if (wire->forward == KV_FORWARD_MOVE)
+            source = kv_chain_move_source(chain);
+        status = kv_chain_admit(chain, source, wire->chain_version);
         request->chain_version = atomic_load_explicit(&chain->version, memory_order_relaxed);
     }
     if (status != KV_OK)
@@ -146,7 +151,7 @@ static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
     else if (wire->forward == KV_FORWARD_SYNCED)
         synced(chain, request, wire);
     else
-        update_begin(chain, request, wire);
+        update_begin(chain, request, wire, source);
 }
 
 void kv_forwarding_begin(kv_session *session, const kv_message_head *head, const uint8_t *columns)

@@ -75,6 +75,12 @@
 #define KV_NODE_RESYNC_FAILED_MS 100u  /* before it begins anew for another reason than the chain */
 #define KV_NODE_RESYNC_PAUSE_MS 20u    /* before a look at what was in the way */
 
+/* Slots that move to another chain. */
+#define KV_NODE_MOVE_PAUSE_MS 5u      /* between looks for what has changed */
+#define KV_NODE_MOVE_REFUSED_MS 500u  /* before what found no room is sent again */
+#define KV_NODE_MOVE_NOTES_MAX 65536u /* keys that have changed and wait to be sent */
+#define KV_NODE_MOVE_NOTES_READY 256u /* so few are sent in no time */
+
 /* Free blocks that a loop keeps. */
 #define KV_BLOCKS_CACHE_SIZE_MAX (2ull << 20)
 

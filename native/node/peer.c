@@ -5,6 +5,7 @@
 #include "client/addresses.h"
 #include "client/backoff.h"
 #include "node/chain.h"
+#include "node/mover.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 static const kv_socket_events peer_events;
 static void timer_expires(kv_timer *timer);
 
-kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop)
+kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, kv_peer **held_at, struct kv_mover *mover)
 {
     kv_peer *peer = calloc(1, sizeof(*peer));
     uint64_t seed = 0;
@@ -29,6 +30,8 @@ kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop)
     (void)getrandom(&seed, sizeof(seed), 0); /* for pauses only: any seed will do */
     kv_random_init(&peer->random, seed);
     peer->chain = chain;
+    peer->mover = mover;
+    peer->held_at = held_at;
     peer->loop = loop;
     peer->aim.endpoint = KV_CHAIN_NO_ENDPOINT;
     peer->timer.expire = timer_expires;
@@ -60,7 +63,7 @@ static void peer_free(kv_peer *peer)
     kv_timer_stop(peer->loop->reactor, &peer->timer);
     kv_list_remove(&peer->touched_link);
     kv_list_remove(&peer->link);
-    peer->chain->peers[peer->loop - peer->loop->node->loops] = NULL;
+    *peer->held_at = NULL;
     free(peer);
 }
 
@@ -68,6 +71,13 @@ void kv_peer_touch(kv_peer *peer)
 {
     if (kv_list_empty(&peer->touched_link))
         kv_list_append(&peer->loop->peers_touched, &peer->touched_link);
+}
+
+/* Another chain's head is looked after by that chain. */
+static void lost_tell(kv_peer *peer, int error, const char *reason)
+{
+    if (!peer->mover)
+        kv_chain_tell_lost(peer->chain, error, reason);
 }
 
 void kv_peer_break(kv_peer *peer, int error, const char *reason)
@@ -78,7 +88,7 @@ void kv_peer_break(kv_peer *peer, int error, const char *reason)
         return;
     /* A connection that broke is made anew; that it cannot be is told. */
     if (!ready && error != 0)
-        kv_chain_tell_lost(peer->chain, -error, reason ? reason : strerror(-error));
+        lost_tell(peer, -error, reason ? reason : strerror(-error));
     peer->state = KV_PEER_CLOSING;
     peer->error = error;
     kv_timer_stop(peer->loop->reactor, &peer->timer);
@@ -118,6 +128,14 @@ static void messages_return(kv_peer *peer, kv_list *list)
     }
 }
 
+static void severed_tell(kv_peer *peer)
+{
+    if (peer->mover)
+        kv_mover_severed(peer->mover);
+    else
+        kv_chain_severed(peer->chain, peer->loop);
+}
+
 static void socket_closed(kv_socket *socket)
 {
     kv_peer *peer = KV_CONTAINER(socket, kv_peer, socket);
@@ -134,7 +152,7 @@ static void socket_closed(kv_socket *socket)
     messages_return(peer, &peer->sending);
     messages_return(peer, &peer->sent);
     if (severed) /* what was sent may still arrive: what is sent from now on says so */
-        kv_chain_severed(peer->chain, peer->loop);
+        severed_tell(peer);
     back_off(peer);
     kv_peer_touch(peer);
 }
@@ -239,7 +257,7 @@ static void connect_begin(kv_peer *peer, uint64_t now_ns)
     if (error == 0)
         return;
     peer->state = KV_PEER_DOWN;
-    kv_chain_tell_lost(peer->chain, -error, strerror(-error));
+    lost_tell(peer, -error, strerror(-error));
     back_off(peer);
     timer_start(peer, peer->not_before_ns);
 }
@@ -322,7 +340,7 @@ static void look_at_silence(kv_peer *peer)
     if (peer->in_flight == 0 || silence_ns < KV_NODE_PEER_SILENCE_MS * NS_PER_MS)
         return;
     if (!peer->silence_told)
-        kv_chain_tell_lost(peer->chain, ETIMEDOUT, "it does not answer");
+        lost_tell(peer, ETIMEDOUT, "it does not answer");
     peer->silence_told = true;
     if (silence_ns >= KV_NODE_PEER_SILENCE_CUT_MS * NS_PER_MS)
         kv_peer_break(peer, -ETIMEDOUT, NULL);

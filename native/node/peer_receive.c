@@ -27,7 +27,8 @@ static bool welcome(kv_peer *peer)
     peer->secret = NULL;
     free(peer->hello);
     peer->hello = NULL;
-    kv_chain_tell_found(peer->chain);
+    if (!peer->mover)
+        kv_chain_tell_found(peer->chain);
     kv_peer_touch(peer);
     return true;
 }

@@ -11,12 +11,12 @@
  *   │ sequence │ client   │
  *   │ u64      │ id       │
  *   └──────────┴──────────┘
- *   64          SET         SET            SET          SYNC, SET
+ *   64          SET         SET            SET          SYNC or MOVE, SET
  *   ┌───────────┬───────────┬──────────────┬────────────┬─────────┬───────────┬──────────┬──────────┐
  *   │ versions, │ expiries, │ value sizes, │ checksums, │ flags,  │ key sizes,│ statuses,│ keys, end│
  *   │ u64 × n   │ u64 × n   │ u32 × n      │ u32 × n    │ u32 × n │ u16 × n   │ u8 × n   │ to end   │
  *   └───────────┴───────────┴──────────────┴────────────┴─────────┴───────────┴──────────┴──────────┘
- *   flags of the head: 1 careful (UPDATE, SYNC); of an item: 1 pinned. The attempt: UPDATE, SYNC
+ *   flags of the head: 1 careful; of an item: 1 pinned. Carefulness, attempt: UPDATE, SYNC, MOVE
  *
  * Columns of FORWARDED:
  *
@@ -79,14 +79,20 @@ _Static_assert(STATUS_MAX <= UINT8_MAX, "a status fits its column");
 
 static bool kind_known(uint32_t kind)
 {
-    return kind >= KV_FORWARD_UPDATE && kind <= KV_FORWARD_SYNCED;
+    return kind >= KV_FORWARD_UPDATE && kind <= KV_FORWARD_MOVE;
+}
+
+/* What somebody holds, with its version and pin. */
+static bool copies(uint32_t kind)
+{
+    return kind == KV_FORWARD_SYNC || kind == KV_FORWARD_MOVE;
 }
 
 static bool operation_known(uint32_t kind, uint32_t operation)
 {
     if (kind == KV_FORWARD_UPDATE)
         return kv_request_updates(operation);
-    if (kind == KV_FORWARD_SYNC)
+    if (copies(kind))
         return operation == KV_OP_SET || operation == KV_OP_DELETE;
     return operation == 0;
 }
@@ -94,12 +100,12 @@ static bool operation_known(uint32_t kind, uint32_t operation)
 /* Carefulness is of what is applied. */
 static uint32_t flags_known(uint32_t kind)
 {
-    return kind == KV_FORWARD_UPDATE || kind == KV_FORWARD_SYNC ? FLAGS_KNOWN : 0;
+    return kind == KV_FORWARD_UPDATE || copies(kind) ? FLAGS_KNOWN : 0;
 }
 
 static uint32_t item_flags_known(const kv_wire_forward *forward)
 {
-    return forward->forward == KV_FORWARD_SYNC ? ITEM_FLAGS_KNOWN : 0;
+    return copies(forward->forward) ? ITEM_FLAGS_KNOWN : 0;
 }
 
 static bool client_named(const uint8_t client[KV_CLIENT_ID_SIZE])

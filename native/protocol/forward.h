@@ -18,20 +18,21 @@ typedef enum kv_forward_kind {
     KV_FORWARD_UPDATE = 1,  /* what a client asked for */
     KV_FORWARD_SYNC = 2,    /* what the predecessor holds: SET replaces whatever is there, DELETE removes it */
     KV_FORWARD_COMPARE = 3, /* keys and versions of the predecessor: each gets KV_OK (same version), KV_NOT_FOUND, or KV_EXISTS (another one) */
-    KV_FORWARD_SYNCED = 4   /* no items: the successor lacks nothing any more */
+    KV_FORWARD_SYNCED = 4,  /* no items: the successor lacks nothing any more */
+    KV_FORWARD_MOVE = 5     /* as SYNC, from another chain whose slots move here: to the head, and down this chain */
 } kv_forward_kind;
 
-#define KV_FORWARD_CAREFUL 1u /* flags of UPDATE and SYNC: may be refused for want of space */
+#define KV_FORWARD_CAREFUL 1u /* flags of UPDATE, SYNC and MOVE: may be refused for want of space */
 
 typedef struct kv_wire_forward {
     uint32_t forward;       /* kv_forward_kind */
-    uint32_t operation;     /* UPDATE: SET, DELETE, PIN, UNPIN; SYNC: SET, DELETE; else 0 */
+    uint32_t operation;     /* UPDATE: SET, DELETE, PIN, UNPIN; SYNC, MOVE: SET, DELETE; else 0 */
     uint32_t target;        /* successor */
     uint32_t flags;
-    uint32_t attempt;       /* UPDATE and SYNC: see replica.h */
+    uint32_t attempt;       /* UPDATE, SYNC and MOVE: see replica.h */
     uint64_t chain_version;
     uint64_t ttl_ms;        /* UPDATE, SET: of the request, for the record; expiry is by item */
-    uint8_t client[KV_CLIENT_ID_SIZE]; /* zeros: of no client (SYNC, evictions); channel and sequence are 0 then */
+    uint8_t client[KV_CLIENT_ID_SIZE]; /* zeros: of no client (SYNC, MOVE, evictions); channel and sequence are 0 then */
     uint32_t channel;
     uint64_t sequence;
     uint32_t count;
@@ -40,7 +41,7 @@ typedef struct kv_wire_forward {
     const uint8_t *value_sizes;
     const uint8_t *checksums;
     const uint8_t *expiries;
-    const uint8_t *item_flags; /* KV_ITEM_PINNED, SYNC only */
+    const uint8_t *item_flags; /* KV_ITEM_PINNED, SYNC and MOVE only */
     const uint8_t *versions;
     const uint8_t *key_sizes;
     const uint8_t *keys;

@@ -111,6 +111,8 @@ bool kv_replica_fits(const kv_replica *replica, const kv_update *update)
     case KV_UPDATE_PEER:
         return kv_replica_view_takes_part(view) && !view->head &&
                update->chain_version == view->chain_version;
+    case KV_UPDATE_MOVE:
+        return view->serves && view->head && update->chain_version == view->chain_version;
     default:
         return view->serves && kv_replica_view_feeds(view);
     }
@@ -154,7 +156,7 @@ kv_status kv_replica_admits(const kv_replica *replica, kv_update_source source,
 /* An older attempt than one that was heard of may have been overtaken by it, and by what came after. */
 static bool attempt_hear(kv_replica *replica, const kv_update *update)
 {
-    if (update->source != KV_UPDATE_PEER)
+    if (update->source != KV_UPDATE_PEER && update->source != KV_UPDATE_MOVE)
         return true;
     if (update->attempt < replica->attempt_heard)
         return false;
@@ -363,6 +365,27 @@ uint64_t kv_replica_given_up(const kv_replica *replica)
 uint32_t kv_replica_count(const kv_replica *replica)
 {
     return replica->queued_count + replica->running_count;
+}
+
+/* Those that name no version (0) are not told apart from new ones. */
+static bool any_older(const kv_list *list, uint64_t chain_version)
+{
+    for (const kv_list *at = list->next; at != list; at = at->next) {
+        uint64_t named = KV_CONTAINER(at, const kv_update, link)->chain_version;
+
+        if (named != 0 && named < chain_version)
+            return true;
+    }
+    return false;
+}
+
+bool kv_replica_is_settled(const kv_replica *replica)
+{
+    uint64_t chain_version = replica->view.chain_version;
+
+    return !any_older(&replica->queued, chain_version) &&
+           !any_older(&replica->ready, chain_version) &&
+           !any_older(&replica->running, chain_version);
 }
 
 static void running_invariants(const kv_replica *replica, const kv_update *update)

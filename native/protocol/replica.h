@@ -65,7 +65,8 @@ typedef struct kv_update_key {
 typedef enum kv_update_source {
     KV_UPDATE_CLIENT = 1, /* for the head: gets its versions here */
     KV_UPDATE_PEER = 2,   /* forwarded by the predecessor, versions given */
-    KV_UPDATE_SYNC = 3    /* this target's own, to bring its successor in line: nothing is applied */
+    KV_UPDATE_SYNC = 3,   /* this target's own, to bring its successor in line: nothing is applied */
+    KV_UPDATE_MOVE = 4    /* for the head, from another chain whose slots move here: versions given; otherwise as PEER */
 } kv_update_source;
 
 typedef enum kv_update_state {
@@ -90,7 +91,7 @@ struct kv_update {
     kv_update_key *keys;    /* `count`; equal keys of one update follow each other within it */
     uint8_t *statuses;      /* kv_status of each item; those that are not KV_OK were refused already, and are not applied or forwarded as values */
     uint64_t chain_version; /* that the message named; CLIENT: 0 for any; SYNC: 0 */
-    uint32_t attempt;       /* that the message named; PEER only */
+    uint32_t attempt;       /* that the message named; PEER and MOVE only */
     uint64_t version;       /* of item i: version + i. Given by the replica when the turn is decided where the source is CLIENT; unused by SYNC */
     bool careful;           /* set by the driver before kv_replica_decided: forward first, apply once acknowledged. PEER: only if the predecessor's forward is. The
                              * replica clears it as soon as the update is applied, or if there is no successor */
@@ -166,6 +167,8 @@ bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t
 uint64_t kv_replica_given_up(const kv_replica *replica);
 /* Queued and running. */
 uint32_t kv_replica_count(const kv_replica *replica);
+/* Nothing that came by an older chain version is queued or runs: at a head, whatever clients sent by older routing info has ended in the whole chain. */
+bool kv_replica_is_settled(const kv_replica *replica);
 void kv_replica_invariants(const kv_replica *replica);
 
 #endif

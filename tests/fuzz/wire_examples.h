@@ -94,7 +94,8 @@ static inline size_t example_forward(uint32_t forward, uint32_t operation, kv_ra
                                      uint8_t *input)
 {
     static const uint8_t letters[EXAMPLE_KEY_SIZE_MAX] = "the-keys-of-a-forward-lie-end-to-end";
-    bool update = forward == KV_FORWARD_UPDATE, sync = forward == KV_FORWARD_SYNC;
+    bool update = forward == KV_FORWARD_UPDATE;
+    bool sync = forward == KV_FORWARD_SYNC || forward == KV_FORWARD_MOVE;
     kv_wire_forward all = {
         .forward = forward,
         .operation = operation,
@@ -144,7 +145,7 @@ static inline size_t example_forwarded(uint32_t status, kv_random *random, uint8
     return example_wrap(&head, answer.count, input);
 }
 
-#define EXAMPLE_FORWARD_SHAPES 8u
+#define EXAMPLE_FORWARD_SHAPES 10u
 
 /* Each kind of forward with each operation that it has. */
 static inline size_t example_forward_shape(uint32_t shape, kv_random *random, uint8_t *input)
@@ -154,6 +155,7 @@ static inline size_t example_forward_shape(uint32_t shape, kv_random *random, ui
         {KV_FORWARD_UPDATE, KV_OP_PIN}, {KV_FORWARD_UPDATE, KV_OP_UNPIN},
         {KV_FORWARD_SYNC, KV_OP_SET},   {KV_FORWARD_SYNC, KV_OP_DELETE},
         {KV_FORWARD_COMPARE, 0},        {KV_FORWARD_SYNCED, 0},
+        {KV_FORWARD_MOVE, KV_OP_SET},   {KV_FORWARD_MOVE, KV_OP_DELETE},
     };
 
     return example_forward(shapes[shape][0], shapes[shape][1], random, input);

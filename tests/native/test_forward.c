@@ -36,6 +36,7 @@ static const struct {
     {KV_FORWARD_UPDATE, KV_OP_PIN}, {KV_FORWARD_UPDATE, KV_OP_UNPIN},
     {KV_FORWARD_SYNC, KV_OP_SET},   {KV_FORWARD_SYNC, KV_OP_DELETE},
     {KV_FORWARD_COMPARE, 0},        {KV_FORWARD_SYNCED, 0},
+    {KV_FORWARD_MOVE, KV_OP_SET},   {KV_FORWARD_MOVE, KV_OP_DELETE},
 };
 #define SHAPE_COUNT (sizeof(shapes) / sizeof(shapes[0]))
 
@@ -68,7 +69,8 @@ static void update_encode(update *all)
 static void update_draw(update *all, uint32_t count_max, uint32_t key_size_max, kv_random *random)
 {
     size_t shape = kv_random_below(random, SHAPE_COUNT);
-    bool sync = shapes[shape].forward == KV_FORWARD_SYNC;
+    bool sync = shapes[shape].forward == KV_FORWARD_SYNC ||
+                shapes[shape].forward == KV_FORWARD_MOVE;
     bool refusable = sync || shapes[shape].forward == KV_FORWARD_UPDATE;
 
     all->forward = (kv_wire_forward){
@@ -298,7 +300,7 @@ static void each_rule_has_its_reason(void)
 {
     static const wrong rules[] = {
         {"forward 0 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 0, -EOPNOTSUPP},
-        {"forward 5 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 5, -EOPNOTSUPP},
+        {"forward 6 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 6, -EOPNOTSUPP},
         {"operation 2 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 5, 1, KV_OP_GET, -EOPNOTSUPP},
         {"operation 7 is unknown", KV_FORWARD_SYNC, KV_OP_SET, 5, 1, KV_OP_PIN, -EOPNOTSUPP},
         {"operation 1 is unknown", KV_FORWARD_COMPARE, 0, 5, 1, KV_OP_SET, -EOPNOTSUPP},
@@ -393,6 +395,7 @@ static void each_kind_has_the_bytes_it_always_had(void)
     static const uint32_t expected[SHAPE_COUNT] = {
         0x579ec152, 0xf6b28eb9, 0xf66f867c, 0x76e4033d,
         0x89507b4d, 0xa7d28540, 0x5fce5c38, 0x7360e202,
+        0x543c06c3, 0xc385b429,
     };
 
     for (size_t i = 0; i < SHAPE_COUNT; i++) {

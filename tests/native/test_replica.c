@@ -6,10 +6,11 @@
  *
  *   view VERSION [serves|syncs] [head] [next TARGET [syncing]]   view none
  *   client NAME VERSION KEY...        peer NAME VERSION.ATTEMPT OBJECT-VERSION KEY...
+ *   move NAME VERSION.ATTEMPT OBJECT-VERSION KEY...
  *   sync NAME KEY...                  decided NAME [careful] [KEY!STATUS...] [as STATUS]
  *   applied NAME                      acked NAME VERSION.ATTEMPT [KEY!STATUS...]
  *   severed                           withdraw NAME STATUS
- *   dirty KEY   counts                admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
+ *   dirty KEY   counts   settled                     admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
  *
  * An event behind "& " is followed by the next one before its effects are taken.
  *
@@ -245,7 +246,7 @@ static void view_event(script *all)
 static void came_event(script *all, kv_update_source source)
 {
     subject *one = &all->subjects[all->subject_count++];
-    uint32_t from = source == KV_UPDATE_CLIENT ? 3 : source == KV_UPDATE_PEER ? 4 : 2;
+    uint32_t from = source == KV_UPDATE_CLIENT ? 3 : source == KV_UPDATE_SYNC ? 2 : 4;
     uint64_t a = 0, b = 0;
 
     assert(all->subject_count <= UPDATES_MAX);
@@ -256,7 +257,7 @@ static void came_event(script *all, kv_update_source source)
         pair_read(word(all, 2), &a, &b);
     one->update.chain_version = a;
     one->update.attempt = (uint32_t)b;
-    if (source == KV_UPDATE_PEER) {
+    if (from == 4) {
         pair_read(word(all, 3), &a, &b);
         one->update.version = kv_version(a, b);
     }
@@ -326,12 +327,15 @@ static void questions(script *all)
     } else if (strcmp(event, "admits") == 0) {
         kv_update_source source = said(all, 1, "client") ? KV_UPDATE_CLIENT
                                   : said(all, 1, "peer") ? KV_UPDATE_PEER
+                                  : said(all, 1, "move") ? KV_UPDATE_MOVE
                                                          : KV_UPDATE_SYNC;
 
         snprintf(text, sizeof(text), "    %s\n",
                  status_names[kv_replica_admits(all->replica, source,
                                                 strtoull(word(all, 2), NULL, 10))]);
         say(all, text);
+    } else if (strcmp(event, "settled") == 0) {
+        say(all, kv_replica_is_settled(all->replica) ? "    yes\n" : "    no\n");
     } else if (strcmp(event, "forwards") == 0) {
         pair_read(word(all, 2), &a, &b);
         say(all, kv_replica_forwards(&subject_of(all, word(all, 1))->update, a, (uint32_t)b)
@@ -350,6 +354,8 @@ static void event(script *all)
         came_event(all, KV_UPDATE_CLIENT);
     else if (said(all, 0, "peer"))
         came_event(all, KV_UPDATE_PEER);
+    else if (said(all, 0, "move"))
+        came_event(all, KV_UPDATE_MOVE);
     else if (said(all, 0, "sync"))
         came_event(all, KV_UPDATE_SYNC);
     else if (said(all, 0, "decided"))
