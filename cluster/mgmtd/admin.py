@@ -11,6 +11,7 @@
     remove_target    target, drop=False (True: no replacement)   replacements, forgotten
     restart_chain    chain, target, lose=False                   chain (what others held is lost)
     rebalance        apply=False                                 replacements, formed, slot_moves
+    move_slots       from, to (chains), count (of slots)         slots: how many move
     slot_plan        slot_table=1                                slot_moves: [{slot, from, to}]
     ns_list          -                                           namespaces: [policy]
     ns_create        name + any of a policy's fields             namespace: policy
@@ -41,7 +42,7 @@ from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, 
 from kvstore.cluster.mgmtd.parameters import Parameters
 from kvstore.cluster.mgmtd.restart import restart_chain
 from kvstore.cluster.mgmtd.situation import Situation
-from kvstore.cluster.mgmtd.slot_moves import planned, record_moves
+from kvstore.cluster.mgmtd.slot_moves import key_of, planned, record_moves
 from kvstore.cluster.mgmtd.spares import Spares, row_of
 from kvstore.cluster.mgmtd.status import status
 from kvstore.cluster.placement.changes import Move, Plan, drain, grow
@@ -221,6 +222,27 @@ def rebalance(situation: Situation, parameters: Parameters) -> dict[str, object]
     return answer
 
 
+def move_slots(situation: Situation, parameters: Parameters) -> dict[str, object]:
+    """Have some slots of one chain move to another."""
+    draft = situation.draft
+    gives, takes = (ChainId(parameters.count(name, None, 1, ID_MAX)) for name in ("from", "to"))
+    count = parameters.count("count", None, 1, SLOTS_MAX)
+    for chain in (gives, takes):
+        if chain not in draft.chains:
+            raise InvalidOptionError(f"chain {chain} is not known: kvstore status lists the chains")
+    tables = [table for table in draft.slot_tables.values() if gives in planned(draft, table)]
+    if gives == takes or not tables:
+        raise InvalidOptionError(f"chain {gives} has no slots to give to chain {takes}")
+    if any(takes in other.chains for other in draft.slot_tables.values() if other != tables[0]):
+        raise InvalidOptionError(f"chain {takes} has slots of another table")
+    if key_of(gives, takes) in draft.slot_moves:
+        raise InvalidOptionError(f"slots of chain {gives} are moving to chain {takes}: wait for it")
+    slots = planned(draft, tables[0])
+    held = [slot for slot, chain in enumerate(slots) if chain == gives == tables[0].chains[slot]]
+    moves = dict.fromkeys(held[:count], takes)
+    return {"slots": record_moves(draft, tables[0], moves, 1)}
+
+
 def slot_plan(situation: Situation, parameters: Parameters) -> dict[str, object]:
     """Say which slots are to move so that each chain has its share."""
     table = SlotTableId(parameters.count("slot_table", 1, 1, ID_MAX))
@@ -239,6 +261,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "remove_target": remove_target,
     "restart_chain": restart_chain,
     "rebalance": rebalance,
+    "move_slots": move_slots,
     "slot_plan": slot_plan,
     "ns_list": list_namespaces,
     "ns_create": create_namespace,

@@ -204,8 +204,13 @@ class Moving:
 
 
 def serve(*chains: Chain) -> bool:
-    """Say whether all of the chains have targets that serve."""
-    return all(chain.head is not None for chain in chains)
+    """Say whether all of the chains serve, and no resync would have to begin anew."""
+    return all(
+        chain.head is not None
+        and not chain.in_state(PublicState.SYNCING)
+        and not chain.in_state(PublicState.WAITING)
+        for chain in chains
+    )
 
 
 def source_of(placed: Placed) -> TargetId | None:

@@ -38,6 +38,7 @@ def build() -> typer.Typer:
     app.command("replace-target")(replace_target)
     app.command("remove-target")(remove_target)
     app.command("rebalance")(rebalance)
+    app.command("move-slots")(move_slots)
     return app
 
 
@@ -181,6 +182,30 @@ def rebalance(
         options = options_of(url)
         plan = operate(options, "rebalance", apply=apply)
         finish(report, options, plan, wait=wait and apply)
+
+
+def move_slots(
+    url: URLArgument,
+    gives: Annotated[int, typer.Argument(metavar="FROM", help="The chain that gives them.")],
+    takes: Annotated[int, typer.Argument(metavar="TO", help="The chain that takes them.")],
+    count: Annotated[int, typer.Option(min=1, help="How many slots.")] = 1,
+    wait: WaitOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """Have slots move from one chain to another, with what they hold.
+
+    Examples:
+
+    - `kvstore admin move-slots kv://mgmtd:7300 1 2 --count 64 --wait`
+    """
+    with reporting(as_json=as_json) as report:
+        options = options_of(url)
+        given = {"from": gives, "to": takes, "count": count}
+        moved = operate(options, "move_slots", **given)
+        if wait:
+            wait_for_replacements(report, options)
+        report.answer({**moved, "done": wait})
+        report.say(f"{words_of(moved, 'slots')} slots move from chain {gives} to chain {takes}")
 
 
 def node_of(report: Report, options: ClientOptions, node: int) -> Answer:
