@@ -100,7 +100,7 @@ class Core:
         self._effects: list[Effect] = []
         self._node_targets = TargetIndex()
         self._moving_due = True
-        self._frozen_ns: dict[MoveKey, int] = {}
+        self._moving_since_ns: dict[MoveKey, int] = {}
         self._find_retiring()
 
     def step(self, event: Event, now_ns: int) -> list[Effect]:
@@ -318,7 +318,7 @@ class Core:
         if self._repair_due:
             self._repair(draft, now_ns)
         self._moving_due = False
-        Moving(draft, self._said(now_ns), self._frozen_ns, now_ns).run()
+        Moving(draft, self._said(now_ns), self._moving_since_ns, now_ns).run()
         proposal = draft.finish()
         routing = self.basis.routing if proposal is None else proposal.after.routing
         for member in fenced:

@@ -28,6 +28,8 @@ from kvstore.cluster.states import PublicState
 
 FROZEN_MAX_MS = 5000
 """Longer than that and the slots lead to the giver again; the move begins anew."""
+FAILED_REST_MS = 5000
+"""Before a move begins anew that failed at a node, as where a value cannot be read."""
 PHASE_BITS = 3
 ANEW = (MovePhase.CLEARING, MovePhase.COPYING, MovePhase.FROZEN)
 
@@ -92,13 +94,11 @@ def planned(draft: Draft, table: SlotTable) -> list[ChainId]:
 class Moving:
     """One pass over all moves: what can be done now is written into a draft."""
 
-    def __init__(
-        self, draft: Draft, said: Said, frozen_ns: dict[MoveKey, int], now_ns: int
-    ) -> None:
-        """`frozen_ns` is kept from pass to pass: since when this primary knows slots frozen."""
+    def __init__(self, draft: Draft, said: Said, since_ns: dict[MoveKey, int], now_ns: int) -> None:
+        """`since_ns` is kept from pass to pass: since when slots are frozen, or a move failed."""
         self._draft = draft
         self._said = said
-        self._frozen_ns = frozen_ns
+        self._since_ns = since_ns
         self._now_ns = now_ns
 
     def run(self) -> None:
@@ -115,19 +115,20 @@ class Moving:
                 continue  # it is looked at again when that is in force
             placed = Placed(key, move, gives, takes)
             if move.phase is MovePhase.WAITING:
-                if not {gives.id, takes.id} & busy and serve(gives, takes):
+                free = not {gives.id, takes.id} & busy and not self._rests(key)
+                if free and serve(gives, takes):
                     busy |= {gives.id, takes.id}
                     self._begin(placed)
             elif move.phase is MovePhase.CLEANING:
                 self._clean(placed)
             else:
                 self._go_on(placed)
-        for key in self._frozen_ns.keys() - {key for key, _ in self._draft.slot_moves.items()}:
-            del self._frozen_ns[key]
+        for key in self._since_ns.keys() - {key for key, _ in self._draft.slot_moves.items()}:
+            del self._since_ns[key]
 
     def _put(self, placed: Placed, move: SlotMove) -> None:
         if move.phase is not MovePhase.FROZEN:
-            self._frozen_ns.pop(placed.key, None)
+            self._since_ns.pop(placed.key, None)
         self._draft.slot_moves[placed.key] = move
 
     def _begin(self, placed: Placed) -> None:
@@ -149,11 +150,13 @@ class Moving:
         changed = versions != (move.gives_version, move.takes_version)
         frozen = move.phase is MovePhase.FROZEN
         if frozen:
-            since_ns = self._frozen_ns.setdefault(placed.key, self._now_ns)
+            since_ns = self._since_ns.setdefault(placed.key, self._now_ns)
             changed = changed or self._now_ns - since_ns >= FROZEN_MAX_MS * NS_A_MS
         state = self._state(placed)
-        if changed or state is MoveState.FAILED:
+        if changed:
             self._anew(placed)
+        elif state is MoveState.FAILED:
+            self._fail(placed)
         elif move.phase is MovePhase.CLEARING and state is MoveState.DONE:
             self._put(placed, replace(move, phase=MovePhase.COPYING))
         elif move.phase is MovePhase.COPYING and state in (MoveState.READY, MoveState.DONE):
@@ -177,6 +180,16 @@ class Moving:
             self._begin(placed)
         else:
             self._put(placed, replace(placed.move, phase=MovePhase.WAITING))
+
+    def _fail(self, placed: Placed) -> None:
+        if placed.move.phase is MovePhase.FROZEN:
+            self._lead(placed, placed.gives.id)
+        self._put(placed, replace(placed.move, phase=MovePhase.WAITING))
+        self._since_ns[placed.key] = self._now_ns
+
+    def _rests(self, key: MoveKey) -> bool:
+        since_ns = self._since_ns.get(key)
+        return since_ns is not None and self._now_ns - since_ns < FAILED_REST_MS * NS_A_MS
 
     def _clean(self, placed: Placed) -> None:
         """The slots lead elsewhere; what is deleted is nobody's any more."""
@@ -231,6 +244,13 @@ def is_settled(chain: Chain, said: Said) -> bool:
     return goes_by(chain, said) and all(report is not None and report.settled for report in reports)
 
 
+def works(placed: Placed, said: Said) -> bool:
+    """Say whether the step's target has begun with it."""
+    source = source_of(placed)
+    report = None if source is None else said(source)
+    return report is not None and report.move == placed.order_id
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a node is to do, and whether mgmtd waits for its word on it."""
@@ -277,8 +297,8 @@ def _order(draft: Draft, placed: Placed, said: Said) -> Iterator[Order]:
         flags = MoveFlag.DELETE
         if not is_settled(to, said):
             return
-    elif not goes_by(gives, said) or not goes_by(takes, said):
-        return
+    elif not works(placed, said) and not (goes_by(gives, said) and goes_by(takes, said)):
+        return  # but what has begun is not told to end: what it noted would be lost
     elif move.phase is MovePhase.FROZEN and is_settled(gives, said):
         flags = MoveFlag.LAST
     yield Order(

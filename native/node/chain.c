@@ -356,16 +356,6 @@ kv_status kv_chain_admit(kv_chain *chain, kv_update_source source, uint64_t chai
     return status;
 }
 
-kv_update_source kv_chain_move_source(kv_chain *chain)
-{
-    bool head;
-
-    lock(chain);
-    head = kv_replica_view_of(chain->replica)->head;
-    pthread_mutex_unlock(&chain->mutex);
-    return head ? KV_UPDATE_MOVE : KV_UPDATE_PEER;
-}
-
 void kv_chain_join(kv_chain_update *own)
 {
     kv_chain *chain = own->chain;

@@ -133,8 +133,6 @@ bool kv_chain_has_lease(const kv_node *node);
 kv_loop *kv_chain_loop(kv_chain *chain); /* that feeds the successor */
 /* Whether an update may be taken in. */
 kv_status kv_chain_admit(kv_chain *chain, kv_update_source source, uint64_t chain_version);
-/* What a copy from another chain is here: MOVE at the head, PEER further down. */
-kv_update_source kv_chain_move_source(kv_chain *chain);
 /* It is taken in: whether its values are to be retained. kv_chain_leave follows. */
 void kv_chain_join(kv_chain_update *own);
 void kv_chain_enter(kv_chain_update *own);

@@ -128,6 +128,17 @@ static void synced(kv_chain *chain, kv_node_request *request, const kv_wire_forw
     kv_serving_answered(request);
 }
 
+/* A copy from another chain: it comes to the head, and goes down the chain from there. */
+static kv_update_source move_source(kv_chain *chain)
+{
+    bool head;
+
+    pthread_mutex_lock(&chain->mutex);
+    head = kv_replica_view_of(chain->replica)->head;
+    pthread_mutex_unlock(&chain->mutex);
+    return head ? KV_UPDATE_MOVE : KV_UPDATE_PEER;
+}
+
 static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
 {
     kv_node *node = request->session->loop->node;
@@ -140,7 +151,7 @@ static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
         chain = atomic_load_explicit(&request->target->chain, memory_order_acquire);
     if (chain) {
         if (wire->forward == KV_FORWARD_MOVE)
-            source = kv_chain_move_source(chain);
+            source = move_source(chain);
         status = kv_chain_admit(chain, source, wire->chain_version);
         request->chain_version = atomic_load_explicit(&chain->version, memory_order_relaxed);
     }

@@ -97,6 +97,8 @@ bool kv_mover_has(const uint64_t *slots, uint32_t table_size, const void *key, u
 
 void kv_mover_forget(kv_mover *mover)
 {
+    if (mover->wanted.id != 0)
+        mover->id_ended = mover->wanted.id;
     mover->wanted.id = 0;
     mover->state = 0;
     mover->noting = false;
@@ -116,6 +118,9 @@ void kv_mover_give(kv_mover *mover, const kv_move *move, const uint32_t *slots, 
             mover->slots[slots[i] / 64] |= 1ull << (slots[i] % 64);
         mover->state = move->id != 0 ? KV_MOVE_WORKING : 0;
         mover->noting = move->id != 0 && !(move->flags & KV_MOVE_DELETE);
+        /* What changed in between was not noted. */
+        if (mover->noting && move->id == mover->id_ended)
+            mover->state = KV_MOVE_FAILED;
     }
     if (!chain->stopped && !chain->offline) {
         mover->wanted = *move;

@@ -12,6 +12,7 @@
  *    is left, the other chain has what this one has. Too many notes, and the move has FAILED.
  * 3. It is the message's version that keeps others out: the head takes it only by the chain version
  *    that the move names.
+ * A move that was ended and is given again under the same id has FAILED, unless it deletes.
  * A move that deletes is a walk only; it goes to the head of this target's own chain.
  * One loop's: kv_chain_loop. Leaves to others: when slots lead where (mgmtd). */
 #ifndef KV_MOVER_H

@@ -54,6 +54,7 @@ struct kv_mover {
     kv_move wanted;          /* this and all down to `slots`: behind the chain's mutex */
     uint32_t endpoint;
     uint32_t state;
+    uint64_t id_ended;       /* of the last move that ended before it was taken back */
     uint64_t sent;
     bool noting;
     bool overflown;

@@ -195,6 +195,9 @@ static void another_version_is_refused(chain_world *world, node_batch *batch)
     client_set(&client, batch, "late", 1);
     assert(kv_node_set_moves(world->nodes[3].node, NULL, 0, NULL, 0, NULL, 0, world->message) == 0);
     assert(chain_state_of(world, 3).move == 0);
+    give(world, 3, 0, (kv_move){.id = 4, .chain_version = 7});
+    assert(chain_state_of(world, 3).move_state == KV_MOVE_FAILED);
+    assert(kv_node_set_moves(world->nodes[3].node, NULL, 0, NULL, 0, NULL, 0, world->message) == 0);
     assert(held(world, 0, batch, "late", 1, true) == 0);
     client_close(&client);
 }

@@ -5,9 +5,10 @@ at MS, paused until MS                time passes; or passes while mgmtd does no
 register NODE [start N] [at ADDRESS] [rack R]: TARGET ...
                                       a target is ID, ID/UUID where its directory is not the one
                                       of its name, with + where it is not empty, and with @CLUSTER
-beat NODE [start N] [knows VERSION]: TARGET LOCAL [of VERSION], ...
+beat NODE [start N] [knows VERSION]: TARGET LOCAL [of VERSION] [unsettled] [moves STATE], ...
                                       the chain's version unless one is named, and the newest
-                                      routing info unless it says what it knows
+                                      routing info unless it says what it knows; how far it is with
+                                      the last order that it got
 leave NODE, disconnect NODE, suspect NODE, probed NODE OUTCOME
 admin OPERATION NAME=VALUE ...        chains: shows the chains
 hold, saved                           what is to be saved waits; it is saved
@@ -49,7 +50,9 @@ from kvstore.cluster.mgmtd.events import (
 from kvstore.cluster.mgmtd.ledger import Ledger, ledger_of
 from kvstore.cluster.mgmtd.messages import (
     HeartbeatAnswer,
+    MoveState,
     NodeRegistration,
+    Order,
     TargetRegistration,
     TargetReport,
 )
@@ -81,6 +84,7 @@ class Cluster:
         self.holding = False
         self.saving: Proposal | None = None
         self.ticket = 0
+        self.orders: dict[int, Order] = {}
 
     def perform(self, line: str) -> Iterator[str]:
         words, _, rest = line.partition(": ")
@@ -192,7 +196,17 @@ class Cluster:
         if "of" in words:
             version = ChainVersion(int(words[words.index("of") + 1]))
         local = LocalState[words[1].upper()]
-        return TargetReport(target=target, local=local, chain_version=version)
+        state = MoveState.NONE
+        if "moves" in words:
+            state = MoveState[words[words.index("moves") + 1].upper()]
+        return TargetReport(
+            target=target,
+            local=local,
+            chain_version=version,
+            settled="unsettled" not in words,
+            move=self.orders[target].id if state else 0,
+            move_state=state,
+        )
 
     def step(self, event: Event) -> Iterator[str]:
         if self.core is None:
@@ -220,7 +234,14 @@ class Cluster:
             case Answer(_, HeartbeatAnswer() as answer):
                 lease = f"lease {answer.lease_ms}" if answer.lease_ms else "no lease"
                 retire = f", retire {list(answer.retire)}" if answer.retire else ""
-                yield f"{lease}, version {answer.routing_version}{retire}"
+                haste = ", haste" if answer.haste else ""
+                yield f"{lease}, version {answer.routing_version}{retire}{haste}"
+                for order in answer.orders:
+                    self.orders[order.source] = order
+                    yield (
+                        f"{order.source} {order.flags.name or 'copy'} slots {list(order.slots)} to"
+                        f" {order.target}, version {order.chain_version} of its chain"
+                    )
             case Answer(_, result):
                 yield "done" + (f": {result}" if isinstance(result, dict) else "")
             case Refuse(_, error):
