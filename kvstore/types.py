@@ -282,13 +282,14 @@ class ChainState:
     """The errno that took it offline, or 0."""
     resyncing: bool
     """Whether it feeds its successor now."""
-    settled: bool = True
-    """Whether nothing is under way that came by an older version of its chain."""
     move: int = 0
     """The id of the slot move that it works on; 0: none."""
+    move_objects: int = 0
+    """That it sent, or deleted."""
     move_state: int = 0
     """As MoveState in kvstore.cluster.mgmtd.messages."""
-    move_objects: int = 0
+    settled: bool = True
+    """Whether nothing is under way that came by an older version of its chain."""
 
 
 @dataclass(frozen=True, slots=True)
