@@ -23,9 +23,10 @@ struct kv_replica {
     uint32_t running_count;
     uint32_t lost_count;
     uint64_t given_up;
+    uint64_t turns;
     kv_list queued;
     kv_list ready;   /* queued, and in nobody's way any more: their turn is next */
-    kv_list running;
+    kv_list running; /* in the order of their turns */
     kv_list effects; /* updates with effects to be taken */
     kv_update_key *places[];
 };

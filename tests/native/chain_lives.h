@@ -14,11 +14,6 @@
 #define CHAIN_OPERATIONS 130u
 #define CHAIN_REST_WITHIN (40ull * SECOND)
 
-static inline uint64_t brief(chain_world *world, uint64_t milliseconds_max)
-{
-    return (1 + chain_draw(world, milliseconds_max)) * MILLISECOND;
-}
-
 static inline void fault_kill(chain_world *world, chain_target *target)
 {
     if (!target->up)
@@ -52,6 +47,16 @@ static inline void fault_cut_peer(chain_world *world, const chain_target *target
     connection_cut(world, peer);
 }
 
+/* It loses its connection and hears nothing for a while: what became of its operation, it learns from others. */
+static inline void fault_sleep(chain_world *world)
+{
+    chain_client *client = &world->clients[chain_draw(world, CHAIN_CLIENTS)];
+
+    if (client->connection != 0)
+        connection_cut(world, client->connection);
+    client->paused_until = world->now + brief(world, 900);
+}
+
 static inline void fault_event(chain_world *world)
 {
     chain_target *target = &world->targets[chain_draw(world, world->target_count)];
@@ -59,7 +64,7 @@ static inline void fault_event(chain_world *world)
 
     if (!world->faults)
         return;
-    switch (chain_draw(world, 14)) {
+    switch (chain_draw(world, 18)) {
     case 0:
     case 1:
     case 2:
@@ -89,6 +94,17 @@ static inline void fault_event(chain_world *world)
     case 10:
         fault_cut(world);
         break;
+    case 11:
+        fault_sleep(world);
+        break;
+    case 12: /* its device is still at work when it comes back */
+        target->slow_until = world->now + SECOND;
+        target->unheard_until = world->now + 200 * MILLISECOND;
+        break;
+    case 13:
+        for (uint32_t i = 0; i < world->target_count; i++)
+            world->targets[i].tight = chain_one_in(world, 2);
+        break;
     default:
         fault_cut_peer(world, target);
     }
@@ -111,6 +127,8 @@ static inline uint64_t *paused_until(chain_world *world, uint32_t actor)
 
     if (actor < CHAIN_TARGETS_MAX)
         return &world->targets[actor].paused_until;
+    if (actor >= ACTOR_CLIENTS && actor < ACTOR_NOBODY)
+        return &world->clients[actor - ACTOR_CLIENTS].paused_until;
     return actor == ACTOR_MANAGER ? &world->manager.paused_until : &never;
 }
 
@@ -124,9 +142,12 @@ static inline void target_event(chain_world *world, chain_target *target, const 
     case EVENT_NOTICE:
         target_notice(world, target, (uint32_t)event->a);
         break;
-    case EVENT_LOOKUP:
-    case EVENT_CHECK:
+    case EVENT_BEFORE:
+    case EVENT_AFTER:
         read_event(world, target, event);
+        break;
+    case EVENT_LOOKUP:
+        lookup_event(world, target, event);
         break;
     case EVENT_HEARTBEAT:
         target_heartbeat(world, target);

@@ -104,8 +104,9 @@ typedef enum chain_event_kind {
     EVENT_DECIDE,      /* a: job */
     EVENT_LAND,        /* a: job */
     EVENT_RESEND,      /* a: job, b: version and attempt */
+    EVENT_BEFORE,      /* a: read */
     EVENT_LOOKUP,      /* a: read */
-    EVENT_CHECK,       /* a: read */
+    EVENT_AFTER,       /* a: read */
     EVENT_HEARTBEAT,
     EVENT_RESYNC,
     EVENT_START,
@@ -162,6 +163,7 @@ typedef struct chain_resync {
     uint64_t tag;       /* of the message that waits for a reply; 0: none */
     uint32_t next_key;
     uint32_t job_count;
+    uint64_t turns;     /* SYNCED: at the end of what was compared */
     uint32_t refused;   /* keys to be sent again, by bits */
 } chain_resync;
 
@@ -202,7 +204,7 @@ typedef struct chain_client {
     chain_routing routing;
     uint64_t operation;  /* counts them; its timers name it */
     uint64_t attempt;    /* counts what it sent, and names it */
-    uint64_t sequence, start, give_up;
+    uint64_t sequence, start, give_up, paused_until;
     bool busy, repeated, update, if_absent, at_tail;
     uint32_t kind, connection, count;
     chain_item items[CHAIN_ITEMS_MAX];
@@ -285,6 +287,11 @@ static inline uint64_t chain_delay(chain_world *world)
     if (chain_one_in(world, 40))
         return chain_draw(world, 40 * MILLISECOND);
     return 50 + chain_draw(world, 400);
+}
+
+static inline uint64_t brief(chain_world *world, uint64_t milliseconds_max)
+{
+    return (1 + chain_draw(world, milliseconds_max)) * MILLISECOND;
 }
 
 static inline bool event_before(const chain_event *a, const chain_event *b)

@@ -9,7 +9,7 @@
  *   sync NAME KEY...                  decided NAME [careful] [KEY!STATUS...] [as STATUS]
  *   applied NAME                      acked NAME VERSION.ATTEMPT [KEY!STATUS...]
  *   severed                           withdraw NAME STATUS
- *   dirty KEY   counts                admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
+ *   dirty KEY   counts   settled N    admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
  *
  * An event behind "& " is followed by the next one before its effects are taken.
  *
@@ -318,9 +318,13 @@ static void questions(script *all)
                                          (uint32_t)strlen(key), hash_of(key));
 
         say(all, dirty ? "    yes\n" : "    no\n");
+    } else if (strcmp(event, "settled") == 0) {
+        say(all, kv_replica_settled(all->replica, strtoull(word(all, 1), NULL, 10)) ? "    yes\n"
+                                                                                    : "    no\n");
     } else if (strcmp(event, "counts") == 0) {
-        snprintf(text, sizeof(text), "    %u in it, %llu given up\n",
+        snprintf(text, sizeof(text), "    %u in it, %llu turns, %llu given up\n",
                  kv_replica_count(all->replica),
+                 (unsigned long long)kv_replica_turns(all->replica),
                  (unsigned long long)kv_replica_given_up(all->replica));
         say(all, text);
     } else if (strcmp(event, "admits") == 0) {
