@@ -108,7 +108,11 @@ struct kv_chain_update {
     kv_status end_status;
     kv_request apply;           /* what is not SET: its items that are not refused */
     kv_item *apply_items;
-    uint32_t *apply_indices;    /* SET: what speaks against each item here (kv_status) */
+    uint32_t *apply_indices;
+    uint8_t *refusals;          /* PEER, SET: what speaks against each item here (kv_status) */
+    bool *here;                 /* with `repeated`: the item's answer is in `refusals` */
+    bool repeated;              /* PEER: it came before, and is answered as it was then */
+    bool recorded;              /* PEER: in its client's channel */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */
 };
 

@@ -94,29 +94,56 @@ static void decide_client(kv_chain_update *own)
                       kv_chain_space(own->chain) < KV_NODE_SPACE_MARGIN;
 }
 
-/* What could not be received again may be here already, from a forward before this one. False:
- * it is not, and the predecessor counts on it. */
-static bool decide_peer(kv_chain_update *own)
+/* An item that came before, and was applied. */
+static bool is_here(const kv_chain_update *own, uint32_t i)
 {
-    own->update.careful = own->refusable && own->retained;
-    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++) {
-        const kv_update_key *key = &own->update.keys[i];
-        kv_item_stat stat;
-        uint32_t size;
+    const kv_update_key *key = &own->update.keys[i];
+    kv_item_stat stat;
+    uint32_t size;
 
-        if (own->update.statuses[i] != KV_OK || own->apply_indices[i] == KV_OK)
+    return own->versions[i] != 0 &&
+           kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat, &size) == 0 &&
+           stat.version == own->versions[i];
+}
+
+/* All of it came before: the update that it came by has ended, here and down the chain. It is not
+ * done again, and is answered as that one was. False: an item is refused that may not be. */
+static bool decide_repeated(kv_chain_update *own)
+{
+    own->repeated = true;
+    for (uint32_t i = 0; i < own->update.count; i++) {
+        if (own->update.statuses[i] != KV_OK)
             continue;
-        if (kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat, &size) == 0 &&
-            own->versions[i] != 0 && stat.version == own->versions[i]) {
-            own->update.statuses[i] = KV_EXISTS; /* not applied again, and so not forwarded */
-        } else if (own->refusable) {
-            own->update.statuses[i] = (uint8_t)own->apply_indices[i];
-            own->apply_indices[i] = KV_OK;
-        } else {
+        if (!is_here(own, i) && !own->refusable)
             return false;
-        }
+        own->refusals[i] = is_here(own, i) ? KV_OK : KV_NO_SPACE;
+        own->update.statuses[i] = KV_EXISTS; /* not to be applied or forwarded */
+        own->here[i] = true;
     }
     return true;
+}
+
+/* What there is no room for here may be here already, from a forward before this one; what is here
+ * already, no successor may refuse. False: what the predecessor counts on cannot be done. */
+static bool decide_peer(kv_chain_update *own)
+{
+    bool here = false, refused = false, refused_here = false;
+
+    own->update.careful = own->refusable && own->retained;
+    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++) {
+        if (own->update.statuses[i] != KV_OK || (own->refusals[i] == KV_OK && !own->refusable))
+            continue;
+        here |= is_here(own, i);
+        refused |= own->refusals[i] != KV_OK;
+        refused_here |= own->refusals[i] != KV_OK && is_here(own, i);
+    }
+    own->update.careful &= !here;
+    if (refused_here)
+        return decide_repeated(own);
+    for (uint32_t i = 0; refused && own->refusable && i < own->update.count; i++)
+        if (own->update.statuses[i] == KV_OK)
+            own->update.statuses[i] = own->refusals[i];
+    return !refused || own->refusable;
 }
 
 static void decide(kv_chain_update *own)
@@ -373,24 +400,51 @@ static void statuses_tell(kv_chain_update *own, kv_status status)
     kv_node_request *request = own->request;
 
     for (uint32_t i = 0; i < own->update.count; i++) {
-        bool held = request->forward && own->operation == KV_OP_SET &&
-                    own->update.statuses[i] == KV_EXISTS && own->apply_indices[i] != KV_OK;
+        uint8_t own_status = own->repeated && own->here[i] ? own->refusals[i]
+                                                           : own->update.statuses[i];
 
-        request->request.items[i].status =
-            status == KV_OK ? held ? KV_OK : own->update.statuses[i] : (int32_t)status;
+        request->request.items[i].status = status == KV_OK ? own_status : (int32_t)status;
         request->request.items[i].result_size = 0;
     }
     if (status == KV_WRONG_TARGET || status == KV_BUSY || (request->forward && status != KV_OK))
         request->status = status == KV_BUSY ? KV_BUSY : KV_WRONG_TARGET;
-    /* What had no effect may come again as it is, also where it came from a predecessor. */
-    if (request->channel && (request->status != KV_OK || request->broken)) {
-        kv_node *node = own->chain->node;
+}
 
-        pthread_mutex_lock(&node->channels_mutex);
-        kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
-        pthread_mutex_unlock(&node->channels_mutex);
+/* What had no effect may come again as it is. */
+static void record_cancel(kv_chain_update *own, kv_status status)
+{
+    kv_node *node = own->chain->node;
+    kv_node_request *request = own->request;
+
+    if (!request->channel || status == KV_OK || status == KV_OUTCOME_UNKNOWN)
+        return;
+    pthread_mutex_lock(&node->channels_mutex);
+    kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
+    pthread_mutex_unlock(&node->channels_mutex);
+    request->channel = NULL;
+}
+
+/* Nothing can refuse a predecessor's update any more: a client that repeats it here later learns
+ * what became of it. Where there is no room for a record, it goes on without. */
+static void record_begin(kv_chain_update *own)
+{
+    kv_node *node = own->chain->node;
+    kv_node_request *request = own->request;
+    kv_channel_update update = {.channel = own->channel,
+                                .count = own->update.count,
+                                .sequence = own->sequence,
+                                .forwarded = true};
+    const uint8_t *statuses;
+
+    if (own->recorded || own->update.source != KV_UPDATE_PEER || own->sequence == 0)
+        return;
+    own->recorded = true;
+    memcpy(update.client, own->client, KV_CLIENT_ID_SIZE);
+    pthread_mutex_lock(&node->channels_mutex);
+    if (kv_channel_begin(node->channels, &update, kv_clock_ns() / 1000000, &request->channel,
+                         &statuses) != KV_CHANNEL_BEGUN)
         request->channel = NULL;
-    }
+    pthread_mutex_unlock(&node->channels_mutex);
 }
 
 static void values_release(kv_chain_update *own)
@@ -425,6 +479,7 @@ static void conclude(kv_chain_update *own)
 
     session->references++; /* the request may be its last one */
     statuses_tell(own, own->end_status);
+    record_cancel(own, own->end_status);
     request->update = NULL;
     request->answered = true;
     if (unknown)
@@ -463,10 +518,13 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
 
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects)
 {
-    if (effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD) &&
-        own->update.source == KV_UPDATE_CLIENT)
+    bool runs = effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD);
+
+    if (runs && own->update.source == KV_UPDATE_CLIENT)
         for (uint32_t i = 0; i < own->update.count; i++)
             own->versions[i] = own->update.version + i;
+    if (runs)
+        record_begin(own);
     if (effects & KV_EFFECT_DECIDE)
         decide(own);
     if (effects & KV_EFFECT_APPLY)
