@@ -165,8 +165,6 @@ void kv_chain_begin(kv_chain_update *own)
     }
     if (!own->retained) {
         receive_begin(own);
-    } else if (size > own->chain->target->memory_size / 4 * KV_NODE_RETAINED_REQUEST_QUARTERS) {
-        kv_chain_withdraw(own, KV_TOO_LARGE);
     } else if (kv_chain_claim(own, size)) {
         receive_begin(own);
     } else {
