@@ -185,6 +185,9 @@ void kv_chain_withdraw(kv_chain_update *own, kv_status status);
 /* chain_read.c: whether what was looked up may be said. */
 void kv_chain_check(kv_node_request *request, uint32_t first, uint32_t end);
 
+/* chain_decide.c: kv_chain_decide follows. */
+void kv_chain_take_turn(kv_chain_update *own);
+
 /* chain_update.c: effects. */
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects);
 /* Its operation has given each item its status. */
