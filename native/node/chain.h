@@ -108,7 +108,11 @@ struct kv_chain_update {
     kv_status end_status;
     kv_request apply;           /* what is not SET: its items that are not refused */
     kv_item *apply_items;
-    uint32_t *apply_indices;    /* SET: what speaks against each item here (kv_status) */
+    uint32_t *apply_indices;
+    uint8_t *refusals;          /* PEER, SET: what speaks against each item here (kv_status) */
+    bool *here;                 /* with `repeated`: the item's answer is in `refusals` */
+    bool repeated;              /* PEER: it came before, and is answered as it was then */
+    bool recorded;              /* PEER: in its client's channel */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */
 };
 
@@ -180,6 +184,9 @@ void kv_chain_withdraw(kv_chain_update *own, kv_status status);
 
 /* chain_read.c: whether what was looked up may be said. */
 void kv_chain_check(kv_node_request *request, uint32_t first, uint32_t end);
+
+/* chain_decide.c: kv_chain_decide follows. */
+void kv_chain_take_turn(kv_chain_update *own);
 
 /* chain_update.c: effects. */
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects);

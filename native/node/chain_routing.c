@@ -31,10 +31,31 @@ static int place_check(kv_node *node, const kv_chain_place *place, uint32_t addr
     return wrong ? -EINVAL : 0;
 }
 
+/* A process that starts with objects does not know what became of the updates before it. */
+static void records_forget(kv_node *node)
+{
+    uint64_t objects = 0;
+
+    for (uint32_t i = 0; i < node->target_count; i++) {
+        kv_store_statistics statistics;
+
+        kv_store_statistics_read(node->targets[i].store, &statistics);
+        objects += statistics.objects;
+    }
+    if (objects == 0)
+        return;
+    pthread_mutex_lock(&node->channels_mutex);
+    kv_channels_forget(node->channels);
+    pthread_mutex_unlock(&node->channels_mutex);
+}
+
 /* The chains are there from now on, each with nothing said of it. -ENOMEM. */
 static int chains_open(kv_node *node)
 {
     int error = 0;
+
+    if (!node->addresses)
+        records_forget(node);
 
     if (!node->addresses)
         error = kv_addresses_open(&node->addresses);

@@ -46,7 +46,6 @@
 #define KV_NODE_POOLS 4u               /* of a loop: clients', and forwards to places 1, 2, 3 and on */
 #define KV_NODE_FORWARD_MEMORY (8ull << 20) /* of such a pool; the largest forward goes in alone */
 #define KV_NODE_RETAINED_SHARE 2u      /* of a target's tier: values that wait for the successor */
-#define KV_NODE_RETAINED_REQUEST_QUARTERS 3u /* of the tier, that one update may retain */
 #define KV_NODE_SPACE_MARGIN (256ull << 20) /* with less free space updates are careful */
 #define KV_NODE_OBJECTS_MARGIN 65536u  /* the same for objects below a limit of theirs */
 #define KV_NODE_SPACE_AGE_MS 10u       /* how old the figure for free space may be */
