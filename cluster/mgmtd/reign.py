@@ -142,7 +142,7 @@ class Reign:
             async with asyncio.timeout(timeout_s):
                 return await waiting
         except TimeoutError:
-            raise KVTimeoutError(f"not done within {timeout_s:g} s; it may be done yet") from None
+            raise KVTimeoutError(f"mgmtd did not do it within {timeout_s:g} s") from None
         finally:
             del self._waiting[ticket]
 

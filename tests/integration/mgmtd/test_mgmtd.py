@@ -167,6 +167,7 @@ async def test_subscribers_get_every_change_in_order(store: MetadataStore) -> No
                 if sizes[-1] == 3:
                     break
 
+        assert nodes[0].routing == first
         assert 0 == first.namespaces["default"].size_max
         assert sorted(set(sizes)) == sizes
         async with aclosing(operator.subscribe(routing)) as newer:
