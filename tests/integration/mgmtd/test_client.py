@@ -57,7 +57,8 @@ async def test_a_client_follows_who_is_named_primary() -> None:
 
 async def test_silence_ends_at_the_deadline_as_an_unavailable_mgmtd() -> None:
     async with service(Scripted(primary=True)) as made:
-        client = MgmtdClient([address_of(made)], secret=SECRET)
+        client = MgmtdClient([address_of(made)], secret=SECRET, timeout_s=TIMEOUT_S)
+        await client.admin("status")  # it is connected
 
         with pytest.raises(MgmtdUnavailableError, match="may be done yet"):
             await client.suspect(1, None, "why", timeout_s=0.01)  # type: ignore[arg-type]
