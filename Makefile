@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 bin := .venv/bin
 native := $(shell find native -name '*.[ch]')
 
-.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate chaos clean
+.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate mutants chaos clean
 
 build: .venv/built
 
@@ -73,8 +73,13 @@ fuzz: .venv/packages
 	tests/fuzz/run.sh $(FUZZ_RUNS) $(FUZZ_SECONDS)
 
 simulate: .venv/packages
-	cmake --preset release && cmake --build --preset release --target simulate
+	cmake --preset release && cmake --build --preset release --target simulate simulate_chains
 	SEED=$(SEED) build/release/simulate $(SIMULATE_ARGUMENTS)
+	SEED=$(SEED) build/release/simulate_chains $(SIMULATE_ARGUMENTS)
+
+# Faults planted in the chain protocol, each of which the simulation must notice.
+mutants: .venv/packages
+	$(bin)/python tests/simulation/mutants.py
 
 chaos: build
 	$(bin)/python -m tools.chaos $(CHAOS_ARGUMENTS)

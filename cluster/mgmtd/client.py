@@ -109,7 +109,7 @@ class MgmtdClient:
 
     async def routing(self, *, timeout_s: float | None = None) -> RoutingInfo:
         """Return the whole routing info that is in force."""
-        return decode_routing(wire.encoded_of(await self._call(wire.ROUTING, None, timeout_s)))
+        return wire.decode_parts(await self._call(wire.ROUTING, None, timeout_s))
 
     async def subscribe(
         self, known: RoutingInfo | None = None
@@ -185,9 +185,9 @@ class MgmtdClient:
             except ConnectionLostError as error:
                 self._drop(connection)
                 why = error
-            except KVTimeoutError:
+            except KVTimeoutError as error:
                 self._drop(connection)  # another mgmtd may be primary by now
-                raise
+                raise MgmtdUnavailableError(str(error)) from error
             pause_s = await self._pause(pause_s, deadline_s, why)
 
     async def _primary(self, deadline_s: float) -> Connection:

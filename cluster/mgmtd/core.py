@@ -17,7 +17,6 @@ What always holds:
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
@@ -46,8 +45,9 @@ from kvstore.cluster.mgmtd.events import (
     Tick,
 )
 from kvstore.cluster.mgmtd.first_chains import form_first_chains
+from kvstore.cluster.mgmtd.judging import judge_chains, judge_nodes
 from kvstore.cluster.mgmtd.ledger import blocked
-from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members
+from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members, TargetIndex
 from kvstore.cluster.mgmtd.messages import HeartbeatAnswer, TargetReport
 from kvstore.cluster.mgmtd.registration import check_loopback, register_node, settle_identity
 from kvstore.cluster.mgmtd.repair import Repair, retiring
@@ -55,9 +55,8 @@ from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
-from kvstore.cluster.routing import Chain
 from kvstore.cluster.states import LocalState, NodeState, PublicState
-from kvstore.cluster.transitions import NO_REPORT, Change, Report, next_chain
+from kvstore.cluster.transitions import NO_REPORT, Report
 from kvstore.errors import (
     BusyError,
     KVStoreError,
@@ -90,14 +89,15 @@ class Core:
         self._challengers = Challengers()
         self._saving: Proposal | None = None
         self._answers: list[Effect] = []
-        self._dirty: set[ChainId] = set(basis.routing.chains)
         self._blocked: set[TargetId] = set(blocked(basis.ledger))
         self._unsettled = Unsettled(basis, now_ns)
+        self._dirty: set[ChainId] = set(self._unsettled.chains)  # in no other may anything change
         self._retiring: dict[NodeId, tuple[TargetId, ...]] = {}
         self._judge_due = True
         self._repair_due = True
         self._repaired_ns = now_ns
         self._effects: list[Effect] = []
+        self._node_targets = TargetIndex()
         self._find_retiring()
 
     def step(self, event: Event, now_ns: int) -> list[Effect]:
@@ -295,7 +295,11 @@ class Core:
             return
         draft = Draft(self.basis)
         self._take_requests(draft, now_ns)
-        fenced = self._judge_nodes(draft, now_ns)
+        self._judge_due = False
+        fenced, effects = judge_nodes(draft, self.members, now_ns)
+        self._effects.extend(effects)
+        for member in fenced:
+            self._touch_node(member.id)
         self._form_first_chains(draft, now_ns)
         self._judge_chains(draft, now_ns)
         if self._repair_due:
@@ -405,28 +409,6 @@ class Core:
             Note("node registered", {**about, "addresses": registration.addresses})
         )
 
-    def _judge_nodes(self, draft: Draft, now_ns: int) -> list[Member]:
-        """Write into the draft which nodes are there; return those found dead just now."""
-        fenced: list[Member] = []
-        self._judge_due = False
-        for member in self.members:
-            node = draft.nodes.get(member.id)
-            if node is None:
-                continue
-            if not member.alive(now_ns) and not member.dead:
-                member.dead = True
-                fenced.append(member)
-                self._touch_node(member.id)
-                about = {"node": member.id, "why": member.why}
-                self._effects.append(Note("node failed", about, warning=True))
-                member.why = "its lease ran out"
-                if node.state is NodeState.ACTIVE:
-                    draft.nodes[node.id] = replace(node, state=NodeState.FAILED)
-            elif not member.dead and node.state is NodeState.FAILED:
-                draft.nodes[node.id] = replace(node, state=NodeState.ACTIVE)
-                self._effects.append(Note("node is back", {"node": member.id}))
-        return fenced
-
     def _form_first_chains(self, draft: Draft, now_ns: int) -> None:
         if self.settings.expected_nodes and not self.basis.routing.slot_tables:
             formed = form_first_chains(
@@ -436,36 +418,14 @@ class Core:
                 self._effects.append(Note("chains made", formed))
 
     def _judge_chains(self, draft: Draft, now_ns: int) -> None:
-        """Apply the transition table to the chains that may change."""
         dirty, self._dirty = self._dirty, set()
-        for id in sorted(dirty):
-            chain = draft.chains.get(id)
-            if chain is None or id in draft.chains.changed:
-                continue
-            reports = {
-                place.target: self._report(draft, place.target, now_ns) for place in chain.targets
-            }
-            transition = next_chain(chain, reports, now_ns)
-            if transition.changes:
-                draft.put_chain(transition.chain)
-                for change in transition.changes:
-                    self._note_change(transition.chain, change)
+        self._effects.extend(
+            judge_chains(draft, dirty, lambda id: self._report(draft, id, now_ns), now_ns)
+        )
         for target in sorted(self._blocked):
             if not settle_identity(draft, target):
                 self._blocked.discard(target)
                 self._touch(target)
-
-    def _note_change(self, chain: Chain, change: Change) -> None:
-        about = {
-            "target": change.target,
-            "chain": chain.id,
-            "version": chain.version,
-            "before": change.before.name.lower(),
-            "after": change.after.name.lower(),
-            "why": change.reason,
-        }
-        down = change.after in (PublicState.OFFLINE, PublicState.LASTSRV)
-        self._effects.append(Note("target changes", about, warning=down))
 
     def _repair(self, draft: Draft, now_ns: int) -> None:
         self._repair_due = False
@@ -520,4 +480,4 @@ class Core:
             self._touch(target)
 
     def _targets_of(self, node: NodeId) -> Iterable[TargetId]:
-        return [on.id for on in self.basis.routing.targets.values() if on.node == node]
+        return self._node_targets.of(node, self.basis.routing.targets)

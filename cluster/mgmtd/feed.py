@@ -1,25 +1,33 @@
-"""Who gets which version of the routing info: the newest deltas, and what each subscriber has.
+"""Who gets which version of the routing info: a base, the deltas since, what each subscriber has.
 
-A subscriber gets deltas as long as it has a version from which they lead, else the whole. One that
-does not take what is sent gets nothing more until it does, and then what it lacks; so nothing is
-kept for anybody.
+A subscriber gets deltas as long as it has a version from which they lead, else the base and all of
+them: the whole is never encoded for anybody. One that does not take what is sent gets nothing more
+until it does, and then what it lacks; so nothing is kept for anybody.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from kvstore.cluster.codec import encode_delta, encode_routing
+from kvstore.cluster.codec import encode_delta
 from kvstore.cluster.delta import Delta
+from kvstore.cluster.ids import RoutingVersion
 from kvstore.cluster.mgmtd.wire import PUSH_DELTA, PUSH_WHOLE
 from kvstore.cluster.routing import RoutingInfo
 from kvstore.cluster.rpc.service import Peer
 
 DELTAS_MAX = 512
-DELTAS_SIZE_MAX = 1 << 20
-"""What is kept for subscribers that are behind; who lacks more gets the whole."""
+"""Deltas that are kept for subscribers that are behind; those since the base always are."""
 SUBSCRIPTIONS_A_PEER_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A version of the routing info, encoded."""
+
+    version: RoutingVersion
+    encoded: bytes
 
 
 @dataclass(slots=True)
@@ -33,37 +41,41 @@ class Subscriber:
 
 
 class Feed:
-    """The versions in force, and those who follow them."""
+    """The version in force, what leads to it, and those who follow it."""
 
-    def __init__(self, routing: RoutingInfo, deltas: Iterable[Delta]) -> None:
-        """Begin with the newest version and what led to it."""
+    def __init__(self, routing: RoutingInfo, base: Base, deltas: Sequence[bytes]) -> None:
+        """Begin with what is in force; the deltas lead there from the base."""
+        assert base.version + len(deltas) == routing.version
         self.routing = routing
-        self._encoded: bytes | None = None
-        self._deltas: deque[tuple[int, bytes]] = deque()
-        self._deltas_size = 0
+        self._base = base
+        self._deltas = deque(deltas)
         self._subscribers: dict[Peer, dict[int, Subscriber]] = {}
-        for delta in deltas:
-            self._keep(delta)
 
     @property
     def count(self) -> int:
         """How many subscriptions there are."""
         return sum(map(len, self._subscribers.values()))
 
-    def encoded(self) -> bytes:
-        """Return the whole routing info."""
-        if self._encoded is None:
-            self._encoded = encode_routing(self.routing)
-        return self._encoded
+    @property
+    def _first(self) -> int:
+        """The version that the first of the deltas leads to."""
+        return self.routing.version - len(self._deltas) + 1
 
-    def publish(self, routing: RoutingInfo, delta: Delta) -> bytes:
-        """Put a version in force, and send its delta; returns that as it is sent."""
-        self.routing, self._encoded = routing, None
-        encoded = self._keep(delta)
+    def parts(self) -> list[bytes]:
+        """Return the whole routing info: a base, and the deltas that lead from there."""
+        return [self._base.encoded, *self._since(self._base.version)]
+
+    def publish(self, routing: RoutingInfo, delta: Delta, base: Base | None) -> None:
+        """Put a version in force, and send its delta; with a new base for later ones."""
+        assert delta.version == routing.version == self.routing.version + 1
+        self.routing = routing
+        self._deltas.append(encode_delta(delta))
+        self._base = base or self._base
+        while len(self._deltas) > DELTAS_MAX and self._first <= self._base.version:
+            self._deltas.popleft()
         for subscribers in self._subscribers.values():
             for subscriber in subscribers.values():
                 self._send(subscriber)
-        return encoded
 
     def subscribe(self, peer: Peer, number: int, cluster: UUID, version: int) -> bool:
         """Send what the subscriber lacks, now and from now on; False: it has too many."""
@@ -71,8 +83,7 @@ class Feed:
         if len(subscribers) >= SUBSCRIPTIONS_A_PEER_MAX and number not in subscribers:
             return False
         known = cluster == self.routing.cluster and version <= self.routing.version
-        has = version if known else 0
-        subscriber = subscribers[number] = Subscriber(peer, number, has)
+        subscriber = subscribers[number] = Subscriber(peer, number, version if known else 0)
         self._send(subscriber)
         return True
 
@@ -88,21 +99,15 @@ class Feed:
     def _send(self, subscriber: Subscriber) -> None:
         if subscriber.peer.stalled or subscriber.version >= self.routing.version:
             return
-        first = self._deltas[0][0] if self._deltas else self.routing.version + 1
-        if subscriber.version + 1 < first:
-            subscriber.peer.push(subscriber.number, [PUSH_WHOLE, self.encoded()])
-        else:
-            for index in range(subscriber.version + 1 - first, len(self._deltas)):
-                subscriber.peer.push(subscriber.number, [PUSH_DELTA, self._deltas[index][1]])
+        if subscriber.version + 1 < self._first:
+            subscriber.peer.push(subscriber.number, [PUSH_WHOLE, self._base.encoded])
+            subscriber.version = self._base.version
+        for delta in self._since(subscriber.version):
+            subscriber.peer.push(subscriber.number, [PUSH_DELTA, delta])
         subscriber.version = self.routing.version
 
-    def _keep(self, delta: Delta) -> bytes:
-        encoded = encode_delta(delta)
-        assert not self._deltas or delta.version == self._deltas[-1][0] + 1
-        self._deltas.append((delta.version, encoded))
-        self._deltas_size += len(encoded)
-        while len(self._deltas) > DELTAS_MAX or (
-            self._deltas_size > DELTAS_SIZE_MAX and len(self._deltas) > 1
-        ):
-            self._deltas_size -= len(self._deltas.popleft()[1])
-        return encoded
+    def _since(self, version: int) -> list[bytes]:
+        """Return the deltas that lead from a version to the one in force."""
+        skipped = version + 1 - self._first
+        assert 0 <= skipped <= len(self._deltas)
+        return [self._deltas[index] for index in range(skipped, len(self._deltas))]

@@ -7,19 +7,20 @@ from some version on, its `fence`: only a heartbeat that names this version brin
 so that no node serves by routing info in which it still had its place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvstore.cluster.ids import ChainVersion, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS, LeaseTerms
 from kvstore.cluster.mgmtd.events import SessionNumber
 from kvstore.cluster.mgmtd.messages import TargetReport
-from kvstore.cluster.routing import Node
+from kvstore.cluster.routing import Node, Target
 from kvstore.cluster.states import LocalState, NodeState
 from kvstore.cluster.transitions import Report
 
 RUN_OUT = Report(LocalState.UNKNOWN, ChainVersion(0), 0)
 NO_SESSION: SessionNumber = 0
+RAN_OUT = "its lease ran out"
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Member:
     fence: int = 0
     dead: bool = False
     """Whether a proposal has been made by which it is dead."""
-    why: str = "its lease ran out"
+    why: str = RAN_OUT
     """What is said of it when it is found dead."""
     states: bytes = b""
     """Of the last heartbeat, as encoded; `reports` is what it says."""
@@ -55,6 +56,12 @@ class Member:
         """End its lease now: it is known that nothing of it serves."""
         self.lease_end_ns = 0
         self.why = why
+
+    def found_dead(self) -> str:
+        """Note that a proposal says so, and return why it is."""
+        self.dead = True
+        why, self.why = self.why, RAN_OUT
+        return why
 
     def report(self, target: TargetId, now_ns: int) -> Report:
         """Return what counts for one of its targets."""
@@ -135,3 +142,20 @@ class Members:
 def longest_silence_ms(member: Member, now_ns: int) -> int:
     """Return for how long a node has said nothing; 0 where it has said nothing at all."""
     return (now_ns - member.heard_ns) // NS_A_MS if member.heard_ns else 0
+
+
+class TargetIndex:
+    """The targets of each node, looked for once in each version of all targets."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._targets: Mapping[TargetId, Target] = {}
+        self._by_node: dict[NodeId, list[TargetId]] = {}
+
+    def of(self, node: NodeId, targets: Mapping[TargetId, Target]) -> Sequence[TargetId]:
+        """Return the targets of a node."""
+        if targets is not self._targets:
+            self._targets, self._by_node = targets, {}
+            for target in targets.values():
+                self._by_node.setdefault(target.node, []).append(target.id)
+        return self._by_node.get(node, ())

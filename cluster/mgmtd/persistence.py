@@ -9,6 +9,7 @@ takes effect by one small transaction. A primary that died in between leaves pag
 clears away. Every write is guarded by the primary's key, and by the head that it replaces.
 """
 
+import asyncio
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from uuid import UUID
 import msgpack
 
 from kvstore.cluster.codec import decode_delta, decode_routing, encode_delta, encode_routing
-from kvstore.cluster.delta import Delta, apply_delta
+from kvstore.cluster.delta import apply_delta
 from kvstore.cluster.fields import Fields
 from kvstore.cluster.ids import ROUTING_VERSION_MAX, RoutingVersion
 from kvstore.cluster.metadata.election import Primary
@@ -33,6 +34,7 @@ from kvstore.cluster.metadata.port import (
     Revision,
 )
 from kvstore.cluster.mgmtd.draft import Basis, Proposal, basis_of
+from kvstore.cluster.mgmtd.feed import Base
 from kvstore.cluster.mgmtd.ledger import PREFIX as LEDGER
 from kvstore.cluster.mgmtd.ledger import Ledger, ledger_of
 from kvstore.cluster.routing import RoutingInfo
@@ -45,7 +47,8 @@ PAGE_SIZE = 256 << 10
 PAGES_AT_ONCE_MAX = 2
 """In one transaction, beside the records of a proposal."""
 DELTAS_MAX = 256
-"""Versions between two bases."""
+DELTAS_SIZE_MAX = 1 << 20
+"""Versions between two bases, and bytes: whoever loads reads all of them."""
 DELETES_AT_ONCE_MAX = 64
 
 
@@ -65,29 +68,38 @@ class Persistence:
 
     def __init__(self, primary: Primary, head: Head, revisions: dict[bytes, Revision]) -> None:
         """Go on from what is stored."""
-        self._primary = primary
+        self.primary = primary
         self._head = head
         self._revisions = revisions
+        self._deltas_size = 0
 
-    async def save(self, proposal: Proposal) -> None:
-        """Store a proposal; NotPrimaryError where another one is primary by now."""
+    async def save(self, proposal: Proposal) -> Base | None:
+        """Store a proposal, with a new base if that is due, which is returned.
+
+        NotPrimaryError where another one is primary by now.
+        """
         operations = [
             Delete(key) if value is None else Put(key, value)
             for key, value in proposal.records.items()
         ]
         head, old = self._head, list[bytes]()
+        base: Base | None = None
         if proposal.delta is not None:
             version = proposal.after.routing.version
-            if version - head.base >= DELTAS_MAX:
+            if version - head.base >= DELTAS_MAX or self._deltas_size >= DELTAS_SIZE_MAX:
                 old = [key for key in self._revisions if is_page(key)]
-                encoded, base = encode_routing(proposal.after.routing), version
+                encoded = await asyncio.to_thread(encode_routing, proposal.after.routing)
+                base = Base(version, encoded)
+                self._deltas_size = 0
             else:
-                encoded, base = encode_delta(proposal.delta), head.base
+                encoded = encode_delta(proposal.delta)
+                self._deltas_size += len(encoded)
             operations.extend(await self._write_first(version, encoded))
-            head = replace(head, base=base, version=version)
+            head = replace(head, base=version if base else head.base, version=version)
         await self._transact([*operations, Put(HEAD_KEY, encode_head(head))])
         self._head = head
         await self.clear(old)
+        return base
 
     async def clear(self, keys: Sequence[bytes]) -> None:
         """Delete pages that count no more."""
@@ -106,10 +118,10 @@ class Persistence:
             Modified(operation.key, self._revisions.get(operation.key, ABSENT))
             for operation in operations
         ]
-        outcome = await self._primary.transact(compares, operations)
+        outcome = await self.primary.transact(compares, operations)
         if not outcome.succeeded:
             raise NotPrimaryError(
-                f"what epoch {self._primary.epoch} has stored was changed by somebody else"
+                f"what epoch {self.primary.epoch} has stored was changed by somebody else"
             )
         for operation in operations:
             if isinstance(operation, Put):
@@ -124,8 +136,9 @@ class Loaded:
 
     persistence: Persistence
     basis: Basis
-    deltas: tuple[Delta, ...]
-    """The newest versions, oldest first, for subscribers that lack only these."""
+    base: Base
+    deltas: tuple[bytes, ...]
+    """What leads from the base to the routing info in force."""
 
 
 async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
@@ -145,12 +158,12 @@ async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
         raise StoreAccessError(
             f"cluster {head.cluster} was made with another secret: give every mgmtd the same one"
         )
-    routing, deltas = _read(head, entries)
-    ledger = ledger_of((entry.key, entry.value) for entry in ledger_entries)
+    # What is large takes long to decode, and the lease has to be renewed meanwhile.
+    basis, base, deltas = await asyncio.to_thread(_decode, head, entries, ledger_entries)
     persistence = Persistence(primary, head, revisions)
-    counted = {*_keys(entries, head.base), *(key for v in deltas for key in _keys(entries, v))}
-    await persistence.clear([key for key in entries if is_page(key) and key not in counted])
-    return Loaded(persistence, basis_of(routing, ledger), tuple(deltas.values()))
+    stale = [key for key in entries if is_page(key) and not _counts(key, head)]
+    await persistence.clear(stale)
+    return Loaded(persistence, basis, base, deltas)
 
 
 async def _begin(
@@ -161,9 +174,10 @@ async def _begin(
     head = Head(routing.version, routing.version, cluster, verifier_of(secret, cluster))
     persistence = Persistence(primary, head, revisions)
     await persistence.clear([key for key in revisions if is_page(key)])
-    pages = [Put(key, page) for key, page in pages_of(1, encode_routing(routing))]
+    base = Base(routing.version, encode_routing(routing))
+    pages = [Put(key, page) for key, page in pages_of(routing.version, base.encoded)]
     await persistence._transact([*pages, Put(HEAD_KEY, encode_head(head))])
-    return Loaded(persistence, basis_of(routing, Ledger()), ())
+    return Loaded(persistence, basis_of(routing, Ledger()), base, ())
 
 
 def verifier_of(secret: bytes, cluster: UUID) -> bytes:
@@ -212,26 +226,28 @@ def is_page(key: bytes) -> bool:
     return key.startswith(ROUTING) and key != HEAD_KEY
 
 
-def _keys(entries: Mapping[bytes, Entry], version: int) -> list[bytes]:
-    prefix = ROUTING + f"{version:016x}/".encode()
-    return sorted(key for key in entries if key.startswith(prefix))
+def _counts(key: bytes, head: Head) -> bool:
+    """Say whether a page is part of what the head names."""
+    return head.base <= int(key.split(b"/")[1], 16) <= head.version
 
 
-def _read(
-    head: Head, entries: Mapping[bytes, Entry]
-) -> tuple[RoutingInfo, dict[RoutingVersion, Delta]]:
-    """Return the routing info in force, and the deltas that led to it."""
+def _decode(
+    head: Head, entries: Mapping[bytes, Entry], ledger_entries: Sequence[Entry]
+) -> tuple[Basis, Base, tuple[bytes, ...]]:
+    """Return what is in force, and how it is stored."""
     by_version: dict[int, list[bytes]] = {}
     for key in sorted(entries):
         if is_page(key):
             by_version.setdefault(int(key.split(b"/")[1], 16), []).append(entries[key].value)
+    base = Base(head.base, b"".join(by_version.get(head.base, [])))
+    deltas = [
+        b"".join(by_version.get(version, [])) for version in range(head.base + 1, head.version + 1)
+    ]
     try:
-        routing = decode_routing(b"".join(by_version.get(head.base, [])))
-        deltas: dict[RoutingVersion, Delta] = {}
-        while routing.version < head.version:
-            version = RoutingVersion(routing.version + 1)
-            delta = decode_delta(b"".join(by_version.get(version, [])))
-            routing, deltas[version] = apply_delta(delta, routing), delta
+        routing = decode_routing(base.encoded)
+        for delta in deltas:
+            routing = apply_delta(decode_delta(delta), routing)
     except KVStoreError as error:
         raise MetadataError(f"the routing info of mgmtd is damaged: {error}") from error
-    return routing, deltas
+    ledger = ledger_of((entry.key, entry.value) for entry in ledger_entries)
+    return basis_of(routing, ledger), base, tuple(deltas)

@@ -26,7 +26,7 @@ from kvstore.cluster.mgmtd.events import (
     Saved,
     Ticket,
 )
-from kvstore.cluster.mgmtd.feed import Feed
+from kvstore.cluster.mgmtd.feed import Base, Feed
 from kvstore.cluster.mgmtd.persistence import Loaded
 from kvstore.cluster.mgmtd.probe import probe
 from kvstore.cluster.mgmtd.settings import Settings
@@ -80,7 +80,8 @@ class Reign:
     ) -> None:
         """Begin with what was loaded."""
         self.primary = primary
-        self.feed = Feed(loaded.basis.routing, loaded.deltas)
+        self.feed = Feed(loaded.basis.routing, loaded.base, loaded.deltas)
+        self._base: Base | None = None
         self.core = Core(settings, primary.epoch, loaded.basis, clock())
         self.over: asyncio.Future[KVStoreError] = asyncio.get_running_loop().create_future()
         self._persistence = loaded.persistence
@@ -156,7 +157,8 @@ class Reign:
                 case Publish(proposal):
                     assert proposal.delta is not None
                     self._counts.deltas += 1
-                    self.feed.publish(proposal.after.routing, proposal.delta)
+                    self.feed.publish(proposal.after.routing, proposal.delta, self._base)
+                    self._base = None
                 case Probe():
                     self._counts.probes += 1
                     self._spawn(self._probe(effect))
@@ -178,7 +180,7 @@ class Reign:
 
     async def _save(self, effect: Save) -> None:
         try:
-            await self._persistence.save(effect.proposal)
+            self._base = await self._persistence.save(effect.proposal)
         except KVStoreError as error:
             self.end(error)
             return

@@ -323,7 +323,7 @@ class Mgmtd:
         result = await asked if isawaitable(asked) else asked
         assert isinstance(result, Registered)
         terms = self._settings.terms
-        return wire.encode_register_answer(terms, reign.primary.epoch, reign.feed.encoded())
+        return wire.encode_register_answer(terms, reign.primary.epoch, reign.feed.parts())
 
     def _heartbeat(
         self, reign: Reign, peer: Peer, parameters: object, timeout_s: float
@@ -358,7 +358,7 @@ class Mgmtd:
         return None
 
     def _routing(self, reign: Reign, peer: Peer, parameters: object, timeout_s: float) -> object:
-        return reign.feed.encoded()
+        return reign.feed.parts()
 
     def _subscribe(self, reign: Reign, peer: Peer, parameters: object, timeout_s: float) -> object:
         fields = Fields(parameters, "subscribe", 3)

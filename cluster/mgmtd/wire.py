@@ -11,8 +11,9 @@ from uuid import UUID
 
 import msgpack
 
-from kvstore.cluster.codec import DISK_MAX, decode_routing
+from kvstore.cluster.codec import DISK_MAX, decode_delta, decode_routing
 from kvstore.cluster.columns import VALUE_MAX, decode_column, encode_column
+from kvstore.cluster.delta import apply_delta
 from kvstore.cluster.fields import Fields
 from kvstore.cluster.ids import (
     CHAIN_VERSION_MAX,
@@ -33,7 +34,7 @@ from kvstore.cluster.mgmtd.messages import (
     TargetRegistration,
     TargetReport,
 )
-from kvstore.cluster.routing import ADDRESSES_MAX, NAME_SIZE_MAX
+from kvstore.cluster.routing import ADDRESSES_MAX, NAME_SIZE_MAX, RoutingInfo
 from kvstore.cluster.states import LocalState, NodeKind
 from kvstore.errors import InvalidOptionError, MalformedRoutingError
 
@@ -113,9 +114,21 @@ def _registered(raw: object) -> TargetRegistration:
     )
 
 
-def encode_register_answer(terms: LeaseTerms, epoch: Epoch, routing: bytes) -> list[object]:
-    """Return the answer to a registration; `routing` is encoded already."""
-    return [[terms.heartbeat_ms, terms.lease_ms, terms.drift_ms_max], epoch, routing]
+def decode_parts(raw: object) -> RoutingInfo:
+    """Return the routing info that a base and the deltas since make."""
+    if not isinstance(raw, list) or not raw:
+        raise MalformedRoutingError("a base, and the deltas since, belong here")
+    routing = decode_routing(encoded_of(raw[0]))
+    for part in raw[1:]:
+        routing = apply_delta(decode_delta(encoded_of(part)), routing)
+    return routing
+
+
+def encode_register_answer(
+    terms: LeaseTerms, epoch: Epoch, routing: Sequence[bytes]
+) -> list[object]:
+    """Return the answer to a registration; the parts of the routing info are encoded already."""
+    return [[terms.heartbeat_ms, terms.lease_ms, terms.drift_ms_max], epoch, list(routing)]
 
 
 def decode_register_answer(raw: object, secret: bytes) -> RegisterAnswer:
@@ -128,7 +141,7 @@ def decode_register_answer(raw: object, secret: bytes) -> RegisterAnswer:
     except InvalidOptionError as error:
         raise MalformedRoutingError(f"terms: {error}") from error
     epoch = Epoch(fields.integer("epoch", ROUTING_VERSION_MAX))
-    routing = decode_routing(encoded_of(fields.any()))
+    routing = decode_parts(fields.any())
     return RegisterAnswer(terms, routing.cluster, epoch, routing, secret)
 
 

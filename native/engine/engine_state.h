@@ -392,15 +392,6 @@ int kv_transfer_build(kv_operation *operation, kv_io_kind kind, const kv_transfe
                       const kv_extent *pieces, const kv_work_range *works);
 void kv_transfer_pool_close(kv_engine *engine);
 
-/* operation_get.c, operation_set.c, operation_keys.c: one step (abort included) without the lock held on entry; true when it made progress. */
-bool kv_get_step(kv_operation *operation);
-bool kv_set_step(kv_operation *operation);
-bool kv_keys_step(kv_operation *operation);
-void kv_operation_submit(kv_operation *operation);
-/* Locked: give an item its status. */
-void kv_operation_finish(kv_operation *operation, uint32_t item, kv_status status);
-
-
 /* caller_region.c. Locked: whether these bytes lie in one registered region. */
 bool kv_engine_registered(const kv_engine *engine, uint64_t address, uint64_t size);
 

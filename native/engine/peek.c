@@ -1,5 +1,5 @@
-/* What a chain asks of its target about single keys, between updates: the newest state in memory, whether it is
- * durable, and shown to readers, or not yet. Nothing here waits. */
+/* What a chain asks of its target about single keys, between updates: the newest state in
+ * memory, whether it is durable, and shown to readers, or not yet. Nothing here waits. */
 
 #include "engine/engine_state.h"
 

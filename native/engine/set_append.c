@@ -32,7 +32,8 @@ void kv_set_release_frames(kv_operation *operation, kv_work *work)
     release_frame(operation, &work->staging);
 }
 
-/* What is retained is the memory that bytes were pushed to: a packed value's own frame only serves readers. */
+/* What is retained is the memory that bytes were pushed to: a packed value's own frame only serves
+ * readers. */
 static void close_frames(kv_operation *operation, kv_work *work)
 {
     if (!operation->retained)

@@ -1,13 +1,16 @@
-/* Sets of a chain: held until their caller has decided, and with values that stay in memory for others.
+/* Sets of a chain: held until their caller has decided, and with values that stay in memory for
+ * others.
  *
  *   values come, are written --settle--> appended, answered --release--> finished
  *          \--abort--> all answered, nothing set ------------/
  *
- * What a held set may need later is taken before it is settled (extents, memory, its share of a limit of objects),
- * so that a refusal comes while it is still possible. Nobody waits for a held set: how long its caller takes is not
- * known here. The memory that such sets keep is bounded twice: one set may fill half of the DRAM tier and is refused
- * what goes beyond, for it alone could give it back; all together leave a part to everybody else. Until it is settled
- * it takes whole pages only: slabs of the DRAM tier with smaller extents would serve no value of several pages. */
+ * What a held set may need later is taken before it is settled (extents, memory, its share of a
+ * limit of objects), so that a refusal comes while it is still possible. Nobody waits for a held
+ * set: how long its caller takes is not known here. The memory that such sets keep is bounded
+ * twice: one set may fill half of the DRAM tier and is refused what goes beyond, for it alone
+ * could give it back; all together leave a part to everybody else. Until it is settled it takes
+ * whole pages only: slabs of the DRAM tier with smaller extents would serve no value of several
+ * pages. */
 
 #include "engine/set.h"
 
@@ -25,7 +28,8 @@ int kv_hold_admit(const kv_operation *operation, uint32_t size)
     size = kv_round_up(size, KV_DEVICE_ALIGNMENT);
     if (own > 0 && own + size > engine->tier.size / 100 * KV_KEPT_OPERATION_PERCENT)
         return -EFBIG;
-    if (engine->kept_size > own && engine->kept_size + size > engine->tier.size / 100 * KV_KEPT_PERCENT)
+    if (engine->kept_size > own &&
+        engine->kept_size + size > engine->tier.size / 100 * KV_KEPT_PERCENT)
         return -EBUSY;
     return 0;
 }
@@ -111,8 +115,9 @@ static bool wants_own_frame(const kv_work *work)
     return work->packed && !work->answered && !work->awaits && work->outcome == KV_OK;
 }
 
-/* Packed values get the frames that other sets give them when they begin. The values do not change, and no other
- * thread touches these works before the set is settled: they are copied without the lock. */
+/* Packed values get the frames that other sets give them when they begin. The values do not
+ * change, and no other thread touches these works before the set is settled: they are copied
+ * without the lock. */
 static void fill_own_frames(kv_operation *operation)
 {
     kv_engine *engine = operation->engine;
@@ -126,7 +131,8 @@ static void fill_own_frames(kv_operation *operation)
         const kv_work *work = &operation->works[i];
 
         if (work->packed && work->frame)
-            kv_frame_copy(&engine->tier, work->frame, kv_set_run_frame(work), work->position, work->size);
+            kv_frame_copy(&engine->tier, work->frame, kv_set_run_frame(work), work->position,
+                          work->size);
     }
 }
 

@@ -198,7 +198,8 @@ static int single_reserve(kv_operation *operation, uint32_t i, uint64_t now_ms)
     return result;
 }
 
-/* Whether items are looked up, each by itself, when they begin: what a held set finds only later counts. */
+/* Whether items are looked up, each by itself, when they begin: of a held set counts what is there
+ * later. */
 static bool looks_up_first(const kv_operation *operation)
 {
     return operation->held ? kv_hold_promises_objects(operation) : operation->if_absent;
@@ -306,7 +307,8 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
     return 1;
 }
 
-/* Whether the next item may take memory now; one without bytes takes none, so it never waits for others' bytes. */
+/* Whether the next item may take memory now; one without bytes takes none, and so does not wait for
+ * the bytes of others. */
 static bool may_begin(const kv_operation *operation, uint64_t held_before)
 {
     uint64_t share = operation->engine->tier.size / KV_OPERATION_MEMORY_SHARE;

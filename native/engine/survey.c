@@ -60,7 +60,8 @@ static void entry_put(uint8_t *target, const kv_object *object, uint16_t flags)
     memcpy(target + LIST_HEADER_SIZE, object->key, key_size);
 }
 
-/* Where the object's entry of `size` bytes goes; NULL: it does not fit, and the listing stops before its run. */
+/* Where the object's entry of `size` bytes goes; NULL: it does not fit, and the listing stops before
+ * its run. */
 static uint8_t *entry_place(listing *state, const kv_object *object, uint64_t size)
 {
     uint8_t *place = state->buffer + state->used;
@@ -98,8 +99,10 @@ static void list_stored_object(void *context, kv_object *object)
     uint32_t size = object->size;
     uint64_t version = kv_object_version(object);
     uint64_t expiry_ms = kv_object_expiry_ms(object);
-    uint8_t *place = state->stop.full ? NULL : entry_place(state, object, KV_STORED_ENTRY_SIZE + key_size);
+    uint8_t *place = NULL;
 
+    if (!state->stop.full)
+        place = entry_place(state, object, KV_STORED_ENTRY_SIZE + key_size);
     if (!place)
         return;
     memcpy(place, &key_size, sizeof(key_size));

@@ -127,7 +127,8 @@ static void object_link(kv_engine *engine, kv_object *old, kv_object *object, ui
     }
 }
 
-uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
+uint64_t kv_update_set(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank,
+                       kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
     kv_record record;
@@ -206,7 +207,8 @@ uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash)
     return sequence;
 }
 
-void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning)
+void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank,
+                    kv_pinning pinning)
 {
     kv_object *old = kv_index_find(engine->index, hash, object->key, object->key_size);
 

@@ -301,18 +301,17 @@ static void work(kv_peer *peer)
 
 void kv_peer_work_all(kv_loop *loop)
 {
-    kv_list now;
-    kv_list *link;
+    uint32_t count = 0;
 
-    if (kv_list_empty(&loop->peers_touched))
-        return;
-    kv_list_init(&now);
-    kv_list_append(&loop->peers_touched, &now);
-    while ((link = loop->peers_touched.next) != &now) {
-        kv_list_remove(link);
+    for (const kv_list *at = loop->peers_touched.next; at != &loop->peers_touched; at = at->next)
+        count++;
+    for (; count > 0; count--) { /* who is touched again has its turn in the next round */
+        kv_list *link = kv_list_pop(&loop->peers_touched);
+
+        if (!link)
+            break;
         work(KV_CONTAINER(link, kv_peer, touched_link));
     }
-    kv_list_remove(&now);
 }
 
 /* The other node lets messages lie. */

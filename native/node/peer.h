@@ -42,7 +42,8 @@ typedef struct kv_peer_sender {
     /* Size of the value of item i, and where it is; NULL: no values. */
     uint32_t (*value_size)(kv_peer_message *message, uint32_t i);
     uint32_t (*value)(kv_peer_message *message, uint32_t i, struct iovec *ranges);
-    /* FORWARDED: 0, or -EBADMSG. The message is IDLE. */
+    /* The answer. The message is IDLE. A negative errno: it breaks the protocol; the message is
+     * sent again by another connection. */
     int (*answered)(kv_peer_message *message, const kv_message_head *head, const uint8_t *columns);
     /* Of CONTROL: bytes of the reply's body, in order; NULL for others. */
     void (*body)(kv_peer_message *message, const uint8_t *bytes, uint32_t size);

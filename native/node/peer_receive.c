@@ -72,8 +72,10 @@ static bool message_answered(kv_peer *peer, kv_peer_message *message, const uint
         message->state = KV_PEER_IDLE;
         error = message->sender->answered(message, &peer->head, columns);
     }
-    if (error < 0)
+    if (error < 0) {
+        kv_peer_send(peer, message); /* by the next connection */
         return broken(peer, error, NULL);
+    }
     if (!kv_list_empty(&peer->waiting))
         kv_peer_touch(peer);
     return peer->state == KV_PEER_READY;

@@ -171,9 +171,9 @@ static bool answer_take(kv_resync *resync, const kv_message_head *head, const ui
     kv_peer *peer = resync->chain->peers[resync->loop - resync->chain->node->loops];
 
     *error = kv_forwarded_decode(head, columns, resync->message.count, answer);
-    resync->asked = false;
     if (*error < 0)
         return false;
+    resync->asked = false;
     if (answer->status == KV_OK) {
         kv_peer_resume(peer);
         return true;
@@ -278,13 +278,14 @@ static int list_answered(kv_peer_message *message, const kv_message_head *head,
     kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
 
     (void)columns;
+    if (head->count == 0 &&
+        (resync->list_filled < CURSOR_SIZE || head->values_size != resync->list_filled))
+        return -EBADMSG;
     resync->asked = false;
     if (head->count != 0) {
         pause_short(resync);
         return 0;
     }
-    if (resync->list_filled < CURSOR_SIZE || head->values_size != resync->list_filled)
-        return -EBADMSG;
     resync->cursor = kv_endian_load_u64(resync->page);
     resync->page_at = CURSOR_SIZE;
     resync->page_size = resync->list_filled;

@@ -9,64 +9,19 @@
  *                               ├──────────── end ───────────────► ▲
  *                               └─ cancel ─► VOID, of the sequence before it
  *
- * Invariants, which kv_channels_invariants asserts:
- *  1. A client is on `silent` exactly if none of its updates runs, and has at least one channel.
- *  2. A channel is on its client's `idle` exactly if it does not run.
- *  3. Counts and bytes are those of the records, and within the limits.
- *  4. `silent` is in the order in which clients were heard last.
  * VOID is the record of an update whose outcome nobody knows: without it, the first sending of that
  * update, delayed on another connection, would be applied after its client had been told so. */
 
-#include "protocol/channel.h"
+#include "protocol/channel_state.h"
 
 #include "bytes/hash.h"
-#include "bytes/list.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FEW_COUNT 16u
 #define TABLE_SIZE_MAX (1u << 20)
-
-typedef struct channel_client {
-    kv_list place; /* on channels.silent, or on no list */
-    kv_list idle;
-    struct channel_client *next; /* in the table */
-    uint64_t heard_ms;
-    uint32_t channel_count;
-    uint32_t running_count;
-    uint8_t id[KV_CLIENT_ID_SIZE];
-} channel_client;
-
-typedef enum channel_state { CHANNEL_RUNNING, CHANNEL_DONE, CHANNEL_VOID } channel_state;
-
-struct kv_channel {
-    kv_list place; /* on client.idle, or on no list */
-    struct kv_channel *next;
-    channel_client *client;
-    uint64_t sequence;
-    uint8_t *many; /* statuses, where they are more than few */
-    channel_state state;
-    uint32_t number;
-    uint32_t count;
-    bool forgotten; /* while it ran: goes when it ends */
-    uint8_t few[FEW_COUNT];
-};
-
-struct kv_channels {
-    kv_channels_options options;
-    kv_list silent;
-    channel_client **clients;
-    kv_channel **channels;
-    uint32_t clients_mask;
-    uint32_t channels_mask;
-    uint32_t client_count;
-    uint64_t memory;
-    uint64_t now_ms; /* never goes back */
-    bool forgetful;  /* a record was dropped: what is not known may have been */
-};
 
 _Static_assert(sizeof(channel_client) + sizeof(kv_channel) + KV_MESSAGE_COUNT_MAX <=
                    KV_CHANNELS_MEMORY_MIN,
@@ -131,15 +86,9 @@ static kv_channel **channel_find(kv_channels *all, const uint8_t id[KV_CLIENT_ID
     return at;
 }
 
-/* Bytes of statuses beyond the record itself. */
-static uint64_t many_size(uint32_t count)
-{
-    return count > FEW_COUNT ? count : 0;
-}
-
 static uint8_t *channel_statuses(kv_channel *channel)
 {
-    return channel->count > FEW_COUNT ? channel->many : channel->few;
+    return channel->count > KV_CHANNEL_FEW_COUNT ? channel->many : channel->few;
 }
 
 static void channel_drop(kv_channels *all, kv_channel *channel)
@@ -152,7 +101,7 @@ static void channel_drop(kv_channels *all, kv_channel *channel)
     *at = channel->next;
     kv_list_remove(&channel->place);
     channel->client->channel_count--;
-    all->memory -= sizeof(*channel) + many_size(channel->count);
+    all->memory -= sizeof(*channel) + kv_channel_many_size(channel->count);
     free(channel->many);
     free(channel);
 }
@@ -270,7 +219,7 @@ static kv_channel *channel_add(kv_channels *all, channel_client *client, uint32_
  * recorded stays until there is room. */
 static bool channel_resize(kv_channels *all, kv_channel *channel, uint32_t count)
 {
-    uint64_t old_size = many_size(channel->count), size = many_size(count);
+    uint64_t old_size = kv_channel_many_size(channel->count), size = kv_channel_many_size(count);
     uint8_t *many = NULL;
 
     if (size > old_size && !room_make(all, channel->client, channel, size - old_size))
@@ -291,7 +240,7 @@ static bool channel_resize(kv_channels *all, kv_channel *channel, uint32_t count
 static bool channel_start(kv_channels *all, kv_channel *channel, const kv_channel_update *update)
 {
     assert(channel->state != CHANNEL_RUNNING);
-    assert(update->sequence > channel->sequence);
+    assert(update->sequence > channel->sequence || update->forwarded);
     if (!channel_resize(all, channel, update->count))
         return false;
     channel->sequence = update->sequence;
@@ -309,10 +258,12 @@ static kv_channel_verdict channel_judge(kv_channel *channel, const kv_channel_up
     if (update->sequence > channel->sequence)
         return channel->state == CHANNEL_RUNNING ? KV_CHANNEL_RUNNING : KV_CHANNEL_BEGUN;
     if (channel->state == CHANNEL_VOID)
-        return KV_CHANNEL_UNKNOWN;
+        return update->forwarded ? KV_CHANNEL_BEGUN : KV_CHANNEL_UNKNOWN;
     if (update->count != channel->count)
         return KV_CHANNEL_STALE;
-    return channel->state == CHANNEL_RUNNING ? KV_CHANNEL_RUNNING : KV_CHANNEL_KNOWN;
+    if (channel->state == CHANNEL_RUNNING)
+        return KV_CHANNEL_RUNNING;
+    return update->forwarded ? KV_CHANNEL_BEGUN : KV_CHANNEL_KNOWN;
 }
 
 /* The first that is heard of a channel, or the first that is remembered. */
@@ -335,6 +286,19 @@ static kv_channel_verdict channel_meet(kv_channels *all, channel_client *client,
     return KV_CHANNEL_BEGUN;
 }
 
+/* It is not in anybody's power to refuse this update for want of a record: what is known of its channel
+ * is worth nothing from then on. */
+static void channel_miss(kv_channels *all, kv_channel *known, const kv_channel_update *update)
+{
+    all->forgetful = true;
+    if (known && known->state == CHANNEL_RUNNING) {
+        known->forgotten = true;
+    } else if (known) {
+        known->sequence = update->sequence;
+        known->state = CHANNEL_VOID;
+    }
+}
+
 kv_channel_verdict kv_channel_begin(kv_channels *all, const kv_channel_update *update,
                                     uint64_t now_ms, kv_channel **channel,
                                     const uint8_t **statuses)
@@ -349,8 +313,10 @@ kv_channel_verdict kv_channel_begin(kv_channels *all, const kv_channel_update *u
         all->now_ms = now_ms;
     if (!client && room_make(all, NULL, NULL, sizeof(*client) + sizeof(**channel)))
         client = client_add(all, update->client);
-    if (!client)
+    if (!client) {
+        all->forgetful |= update->forwarded;
         return KV_CHANNEL_FULL;
+    }
 
     client_touch(all, client);
     if (known) {
@@ -364,6 +330,8 @@ kv_channel_verdict kv_channel_begin(kv_channels *all, const kv_channel_update *u
     } else {
         verdict = channel_meet(all, client, update, channel);
     }
+    if (update->forwarded && (verdict == KV_CHANNEL_FULL || verdict == KV_CHANNEL_RUNNING))
+        channel_miss(all, known, update);
     client_settle(all, client);
     return verdict;
 }
@@ -435,66 +403,4 @@ void kv_channels_close(kv_channels *all)
 uint64_t kv_channels_memory(const kv_channels *all)
 {
     return all->memory;
-}
-
-static uint32_t list_count(const kv_list *list)
-{
-    uint32_t count = 0;
-
-    for (const kv_list *at = list->next; at != list; at = at->next)
-        count++;
-    return count;
-}
-
-static void client_invariants(const channel_client *client, const kv_channels *all)
-{
-    assert(client->channel_count > 0);
-    assert(client->channel_count <= all->options.channels_per_client_max);
-    assert(client->running_count <= client->channel_count);
-    assert(kv_list_empty(&client->place) == (client->running_count > 0));
-    assert(list_count(&client->idle) == client->channel_count - client->running_count);
-    assert(client->heard_ms <= all->now_ms);
-}
-
-static void silent_invariants(const kv_channels *all)
-{
-    uint64_t heard_ms = 0;
-
-    for (const kv_list *at = all->silent.next; at != &all->silent; at = at->next) {
-        const channel_client *client = KV_CONTAINER(at, channel_client, place);
-
-        assert(client->running_count == 0);
-        assert(client->heard_ms >= heard_ms);
-        heard_ms = client->heard_ms;
-    }
-}
-
-void kv_channels_invariants(const kv_channels *all)
-{
-    uint64_t memory = 0;
-    uint32_t client_count = 0, channel_count = 0, running_count = 0;
-
-    for (uint32_t i = 0; i <= all->clients_mask; i++)
-        for (channel_client *client = all->clients[i]; client; client = client->next) {
-            client_invariants(client, all);
-            client_count++;
-            channel_count += client->channel_count;
-            running_count += client->running_count;
-            memory += sizeof(*client);
-        }
-    for (uint32_t i = 0; i <= all->channels_mask; i++)
-        for (kv_channel *channel = all->channels[i]; channel; channel = channel->next) {
-            bool running = channel->state == CHANNEL_RUNNING;
-
-            assert(channel->sequence > 0);
-            assert(kv_list_empty(&channel->place) == running);
-            assert((channel->many != NULL) == (channel->count > FEW_COUNT));
-            channel_count--;
-            running_count -= running;
-            memory += sizeof(*channel) + many_size(channel->count);
-        }
-    assert(channel_count == 0 && running_count == 0);
-    assert(client_count == all->client_count && client_count <= all->options.clients_max);
-    assert(memory == all->memory && memory <= all->options.memory_max);
-    silent_invariants(all);
 }

@@ -42,6 +42,7 @@ typedef struct kv_channel_update {
     uint32_t count;
     uint64_t sequence;
     bool repeated;
+    bool forwarded;         /* by the predecessor in a chain, whose word is newer than the record of the same sequence: begins again unless that runs. With any other verdict it goes on without a record, and what is repeated of its channel is UNKNOWN from then on */
 } kv_channel_update;
 
 /* One update of the largest count can be recorded. */

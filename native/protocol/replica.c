@@ -171,7 +171,7 @@ void kv_replica_came(kv_replica *replica, kv_update *update)
     update->status = KV_OK;
     update->effects = 0;
     update->deciding = update->applying = update->applied = update->acknowledged = false;
-    update->lost = false;
+    update->forwarded = update->lost = false;
     kv_list_init(&update->effect_link);
     if (status == KV_OK && !attempt_hear(replica, update))
         status = KV_WRONG_TARGET;
@@ -215,10 +215,19 @@ void kv_replica_forward(kv_replica *replica, kv_update *update)
         kv_replica_unwant(update, KV_EFFECT_FORWARD);
         return;
     }
+    update->forwarded = true;
     update->successor = replica->view.successor;
     update->forward_version = replica->view.chain_version;
     update->forward_attempt = replica->attempt;
     want(replica, update, KV_EFFECT_FORWARD);
+}
+
+void kv_replica_apply(kv_replica *replica, kv_update *update)
+{
+    assert(!update->applying && !update->applied);
+    update->careful = false;
+    update->applying = true;
+    want(replica, update, KV_EFFECT_APPLY);
 }
 
 void kv_replica_go_on(kv_replica *replica, kv_update *update)
@@ -236,9 +245,7 @@ void kv_replica_go_on(kv_replica *replica, kv_update *update)
         kv_replica_end(replica, update, KV_OK);
         return;
     }
-    update->careful = false;
-    update->applying = true;
-    want(replica, update, KV_EFFECT_APPLY);
+    kv_replica_apply(replica, update);
 }
 
 void kv_replica_decided(kv_replica *replica, kv_update *update, kv_status status)
@@ -341,10 +348,11 @@ bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t
 {
     const kv_update *holder;
 
-    if (replica->running_count == 0 || !replica->view.has_successor)
+    if (replica->running_count == 0)
         return false;
     holder = kv_replica_holder(replica, key, key_size, hash);
-    return holder && holder->state == KV_UPDATE_RUNNING && holder->source != KV_UPDATE_SYNC;
+    return holder && holder->state == KV_UPDATE_RUNNING && holder->source != KV_UPDATE_SYNC &&
+           (replica->view.has_successor || holder->forwarded);
 }
 
 uint64_t kv_replica_given_up(const kv_replica *replica)

@@ -17,21 +17,26 @@
  *    there is one, acknowledged a forward that named this chain version and this attempt.
  * 3. After a change of the chain everything that runs is forwarded again to the new successor, and
  *    without one counts as acknowledged. Nothing that a target holds is given up by it.
- * 4. A key is dirty from its update's turn to its end, while there is a successor.
+ * 4. A key is dirty from its update's turn to its end, while there is a successor, and once there was one:
+ *    it may have applied the update sooner than this target, and shown it to readers.
  * 5. What names another chain version, or comes while this target has no part in the chain, is
  *    refused before it has any effect: at `came` and again at its turn.
  * 6. Of two forwards of one update, the older has no effect after the newer came: a forward names its
  *    attempt, which grows whenever a connection is lost, and older attempts are refused.
+ * After a total outage one target starts alone with what it applied. It lacks nothing that was acknowledged; but the tail
+ * may have shown readers what no other one had applied yet, so the tail should be the one that starts.
  * Leaves to the driver: leases, channels, checksums, memory, and what a value is.
  *
  * What it expects of the chain: targets leave it from any place, and join it only at its end, syncing. So a target
  * never gets a predecessor that lacks what it holds. A target that goes to another chain, or whose process starts again, has a new replica,
  * and comes back with a later chain version.
  * What it expects of the driver, beyond carrying out effects:
- * a. What a target holds already is never refused: an item that came before, whose version is that of the object that is there, counts as applied (tell
- *    its predecessor KV_OK, its successor a status other than KV_OK), also when there is no room to receive it again.
+ * a. What a target holds already is never refused, nor may its successor refuse it: an item of a PEER that came before, whose version is that of the object that is there when it
+ *    decides, is KV_OK then, also if there was no room to receive it again, and its update is not careful. What is forwarded of it is the object that is there.
  * b. DELETE, PIN and UNPIN of what is not there are KV_NOT_FOUND at the head, said when it decides; to a predecessor they are KV_OK.
- * c. A target that cannot apply what it has not refused leaves the chain (kv_replica_configure) before kv_replica_applied. */
+ * c. The record of a PEER's update in the channels begins when it runs after kv_replica_decided, and again if it came before. A CLIENT's begins when it comes; if it ends without an effect it is cancelled. A target
+ *    that syncs forgets all records with each chain version, and one whose process starts with objects has forgotten them.
+ * d. A target that cannot apply what it has not refused leaves the chain (kv_replica_configure) before kv_replica_applied. */
 #ifndef KV_REPLICA_H
 #define KV_REPLICA_H
 
@@ -100,7 +105,8 @@ struct kv_update {
     bool applying;
     bool applied;           /* or nothing is to be applied here */
     bool acknowledged;
-    bool lost;              /* being applied at a target that does not serve, from before the last change of the chain */
+    bool forwarded;         /* at least once, to whomever */
+    bool lost;              /* being applied at a target that does not serve, from before a change of the chain */
     kv_list link;           /* replica: queued, ready or running */
     kv_list effect_link;
 };
@@ -123,8 +129,8 @@ void kv_replica_close(kv_replica *replica);
 
 /* The chain has changed, or this target's place in it. A view with an older chain version is passed over (false); one without any is that of a target which is not in
  * the chain. What does not fit the new view and has not had its turn ends with KV_WRONG_TARGET: what a predecessor sent, as it sends again; at a target that is not the head, what
- * clients sent. SYNC ends with it as soon as no successor syncs. Unless this target serves, everything ends, what ran with KV_OUTCOME_UNKNOWN; what is being applied
- * does so once it was, unless this target serves again by then: then it goes on. A target that syncs starts anew so with each chain version. */
+ * clients sent. SYNC ends with it as soon as no successor syncs. Unless this target serves, everything ends: what ran is applied if it was not, and ends with
+ * KV_OUTCOME_UNKNOWN then, unless this target serves again by that time: then it goes on. A target that syncs starts anew so with each chain version. */
 bool kv_replica_configure(kv_replica *replica, const kv_replica_view *view);
 const kv_replica_view *kv_replica_view_of(const kv_replica *replica);
 

@@ -4,8 +4,8 @@
  *   deciding           judged when it is decided
  *   under way          serves: forwarded to the new successor, acknowledged without one
  *     SYNC             no successor that syncs: KV_WRONG_TARGET
- *     does not serve   KV_OUTCOME_UNKNOWN; while it is being applied: lost
- *     lost             serves again: under way; else KV_OUTCOME_UNKNOWN once it was applied
+ *     does not serve   lost: applied if it was not, then KV_OUTCOME_UNKNOWN
+ *     lost             serves again by then: under way
  *
  * A target that syncs may have been out of the chain meanwhile without having heard of it, so each
  * change is a new start for it.
@@ -15,20 +15,20 @@
 
 #include <assert.h>
 
-/* What was under way at a target that does not serve: nobody can say any more what becomes of it. */
+/* What was under way at a target that does not serve: nobody can say any more what becomes of it. It is
+ * applied all the same, because this target may be the one that starts alone after all of them were lost. */
 static void lose(kv_replica *replica, kv_update *update)
 {
+    if (update->lost)
+        return;
+    update->lost = true;
+    update->acknowledged = false;
+    replica->lost_count++;
     kv_replica_unwant(update, KV_EFFECT_FORWARD);
-    if (update->effects & KV_EFFECT_APPLY) {
-        kv_replica_unwant(update, KV_EFFECT_APPLY);
-        update->applying = false;
-    }
-    if (!update->applying) {
+    if (update->applied)
         kv_replica_give_up(replica, update);
-    } else if (!update->lost) {
-        update->lost = true;
-        replica->lost_count++;
-    }
+    else if (!update->applying)
+        kv_replica_apply(replica, update);
 }
 
 /* Under way at a target that serves: on to whoever comes next now. */

@@ -48,6 +48,8 @@ bool kv_replica_fits(const kv_replica *replica, const kv_update *update);
 void kv_replica_unwant(kv_update *update, uint32_t effects);
 /* Under way: to the successor that there is now; acknowledged where there is none. */
 void kv_replica_forward(kv_replica *replica, kv_update *update);
+/* Under way, and not being applied yet. */
+void kv_replica_apply(kv_replica *replica, kv_update *update);
 /* Under way: what is to be done next, after either side has changed. */
 void kv_replica_go_on(kv_replica *replica, kv_update *update);
 /* Over, from any state. Its keys are others' from now on. */

@@ -5,6 +5,8 @@
 #include "engine_calls.h"
 
 #define RECEIVING_BATCH 24u
+#define RECEIVING_TIER_SMALL (1u << 20)
+#define RECEIVING_CHAIN (KV_REQUEST_VERSIONED | KV_REQUEST_HELD | KV_REQUEST_RETAINED)
 
 /* A receiving set; the value of item i is calls_value(tags[i], its size). */
 typedef struct receiving {
@@ -66,6 +68,32 @@ static inline void receiving_begin(receiving *batch)
 static inline receiving *receiving_start(world *state, uint32_t count, uint32_t tag)
 {
     receiving *batch = receiving_create(state, count, tag);
+
+    receiving_begin(batch);
+    return batch;
+}
+
+/* In the world of chains: with flags, and where memory may be short. */
+static inline world *receiving_world(uint32_t durability, uint64_t memory_size)
+{
+    kv_engine_options options = calls_options;
+
+    options.durability = durability;
+    options.memory_size = memory_size;
+    return calls_create(&options);
+}
+
+static inline receiving *receiving_create_as(world *state, uint32_t count, uint32_t tag, uint32_t flags)
+{
+    receiving *batch = receiving_create(state, count, tag);
+
+    batch->request.flags = flags;
+    return batch;
+}
+
+static inline receiving *receiving_start_as(world *state, uint32_t count, uint32_t tag, uint32_t flags)
+{
+    receiving *batch = receiving_create_as(state, count, tag, flags);
 
     receiving_begin(batch);
     return batch;

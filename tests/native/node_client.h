@@ -21,6 +21,7 @@ typedef struct node_client {
     uint32_t channel;
     uint32_t target;
     uint32_t timeout_ms;
+    uint64_t chain_version; /* that requests name; 0: any */
     bool repeated;
     kv_hello_names names;
     kv_hello_grant grant;
@@ -200,6 +201,7 @@ static inline uint8_t *client_encode(node_client *client, const kv_request *requ
     bool sets = request->operation == KV_OP_SET;
     kv_wire_request wire = {.operation = request->operation,
                             .target = client->target,
+                            .chain_version = client->chain_version,
                             .ttl_ms = request->ttl_ms,
                             .timeout_ms = client->timeout_ms,
                             .if_absent = request->if_absent,

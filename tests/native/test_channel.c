@@ -122,46 +122,6 @@ static void a_repeated_update_that_never_began_is_applied_once(void)
     kv_channels_close(table);
 }
 
-static void a_cancelled_update_never_began(void)
-{
-    table_open(4, 4, 1 << 20);
-    assert(begin(1, 1, 1, MANY, false) == KV_CHANNEL_BEGUN);
-    kv_channel_cancel(table, running, clock_ms);
-    kv_channels_invariants(table);
-    assert(kv_channels_memory(table) == 0);
-    assert(begin(1, 1, 1, MANY, true) == KV_CHANNEL_BEGUN);
-    end(running, KV_OK, MANY);
-    assert(begin(1, 1, 2, 1, false) == KV_CHANNEL_BEGUN);
-    kv_channel_cancel(table, running, clock_ms);
-    kv_channels_invariants(table);
-    assert(begin(1, 1, 1, MANY, true) == KV_CHANNEL_UNKNOWN);
-    assert(begin(1, 1, 2, 1, true) == KV_CHANNEL_BEGUN);
-    end(running, KV_OK, 1);
-    assert(begin(1, 1, 2, 1, true) == KV_CHANNEL_KNOWN);
-    kv_channels_close(table);
-}
-
-static void what_is_forgotten_is_never_applied_again(void)
-{
-    kv_channel *first;
-
-    table_open(4, 4, 1 << 20);
-    apply(1, 1, 4);
-    apply(2, 1, 4);
-    assert(begin(1, 2, 7, 1, false) == KV_CHANNEL_BEGUN);
-    first = running;
-    kv_channels_forget(table);
-    kv_channels_invariants(table);
-    assert(begin(1, 1, 4, 1, true) == KV_CHANNEL_UNKNOWN);
-    assert(begin(2, 1, 5, 1, true) == KV_CHANNEL_UNKNOWN);
-    assert(begin(1, 2, 7, 1, true) == KV_CHANNEL_RUNNING);
-    end(first, KV_OK, 1);
-    assert(begin(1, 2, 8, 1, true) == KV_CHANNEL_UNKNOWN);
-    apply(1, 1, 6);
-    assert(begin(1, 1, 6, 1, true) == KV_CHANNEL_KNOWN);
-    kv_channels_close(table);
-}
-
 static void older_sequences_and_other_counts_are_stale(void)
 {
     table_open(4, 4, 1 << 20);
@@ -482,8 +442,6 @@ int main(void)
     a_repeated_update_of_an_unknown_channel_begins_while_nothing_was_forgotten();
     a_repeated_update_that_may_have_been_forgotten_is_never_applied();
     a_repeated_update_that_never_began_is_applied_once();
-    a_cancelled_update_never_began();
-    what_is_forgotten_is_never_applied_again();
     older_sequences_and_other_counts_are_stale();
     the_next_update_waits_for_the_one_that_runs();
     channels_of_clients_are_apart();

@@ -172,6 +172,7 @@ static void an_update_is_not_repeated_to_another_chain(void)
     chain_route(7, 0, 1);
     client_run(chain.client, &batch, KV_OP_SET, "u", 4, VALUE_SIZE);
     client_expect_all(&batch, KV_OUTCOME_UNKNOWN);
+    assert(atomic_load(&chain.nodes[0]->requests) == 1);
     assert(atomic_load(&chain.nodes[1]->requests) == 0);
     client_batch_close(&batch);
     chain_end();
@@ -264,6 +265,8 @@ static void an_unreachable_member_is_avoided_but_not_for_ever(void)
 static void a_read_does_not_wait_for_a_slow_connection(void)
 {
     chain_begin(2);
+    assert(kv_client_close(chain.client, 1000) == 0);
+    chain.client = client_open_with((kv_client_options){.connect_timeout_ms = 60000});
     assert(listen(chain.nodes[0]->listener, 16) == 0);
     scripted_start(chain.nodes[1]);
     chain_route(7, 0, 2);
@@ -363,12 +366,26 @@ static void a_silent_node_that_left_its_chain_is_not_waited_for(void)
     client_set(chain.client, "u", 4, VALUE_SIZE);
     assert(chain.repeats == 1);
     chain_end();
+}
+
+static void nor_does_an_asynchronous_read_wait_for_it(void)
+{
+    client_batch batch;
+    kv_queue *queue;
+    int descriptor;
+
     chain_begin(2);
     chain.nodes[0]->serve = serve_departed;
     chain_start();
     chain_route(7, 0, 1);
-    client_get(chain.client, "x", 4, VALUE_SIZE);
+    assert(kv_queue_open(&queue, &descriptor) == 0);
+    client_batch_open(&batch, KV_OP_GET, "x", 4, VALUE_SIZE);
+    assert(kv_client_submit(chain.client, queue, &batch.request) == 0);
+    chain_reap(queue, descriptor);
+    client_expect_values(&batch);
     assert(chain.visits == 1);
+    client_batch_close(&batch);
+    kv_queue_close(queue);
     chain_end();
 }
 
@@ -435,6 +452,7 @@ int main(void)
     a_blocking_call_is_woken_by_newer_routing_info();
     a_chain_of_nobody_costs_the_deadline();
     a_silent_node_that_left_its_chain_is_not_waited_for();
+    nor_does_an_asynchronous_read_wait_for_it();
     who_waits_for_a_dead_head_goes_to_the_next_one();
     a_flush_goes_to_who_came_and_not_to_who_left();
     return 0;

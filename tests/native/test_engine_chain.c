@@ -1,5 +1,6 @@
-/* What a chain asks of an engine: versions that last as long as their objects, pins and expiries as they were decided
- * elsewhere, the newest state of a key whether it is shown to readers or not, and a list of all that is stored. */
+/* What a chain asks of an engine: versions that last as long as their objects, pins and expiries
+ * as they were decided elsewhere, the newest state of a key whether it is shown to readers or
+ * not, and a list of all that is stored. */
 
 #include "engine_receive.h"
 

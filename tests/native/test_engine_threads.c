@@ -1,6 +1,6 @@
-/* Operations of a storage node's kind on a real store: several threads step their own, each receives and lends
- * values that the others overwrite, and one more thread returns what all of them were lent. Meant to run
- * under the thread sanitizer too. */
+/* Operations of a storage node's kind on a real store: several threads step their own, each
+ * receives and lends values that the others overwrite, and one more thread returns what all of
+ * them were lent, and releases what was retained. Meant to run under the thread sanitizer too. */
 
 #include "bytes/random.h"
 #include "embedded/owner.h"
@@ -18,6 +18,8 @@
 #define ROUNDS 120u
 #define KEYS 40u
 #define VALUE_MAX 60000u
+#define CHAIN_FLAGS (KV_REQUEST_VERSIONED | KV_REQUEST_HELD | KV_REQUEST_RETAINED)
+#define ITEM_NONE UINT32_MAX
 #define PIECE_MAX 9000u
 #define CLOSE_TIMEOUT_MS 20000u
 
@@ -41,10 +43,11 @@ typedef struct task {
     uint8_t *values[BATCH];
     uint32_t pushing;
     uint32_t pushed_size;
+    bool came[BATCH]; /* the value was whole before the answer */
     bool answered;
 } task;
 
-/* A value on its way to the thread that returns it. */
+/* A value on its way to the thread that returns it; ITEM_NONE: all that a set has retained. */
 typedef struct loan {
     kv_list link;
     task *work;
@@ -134,10 +137,22 @@ static task *task_begin(reactor *self, bool lends)
         work->items[i].value_size = size;
         work->stats[i].checksum = kv_checksum(0, work->values[i], size);
     }
+    if (!lends && kv_random_below(&self->random, 2) == 0)
+        work->request.flags = CHAIN_FLAGS;
     result = kv_operation_begin(self->engine, &work->request, &work->operation);
     assert(result == 0);
     kv_operation_set_owner(work->operation, &work->owner);
     return work;
+}
+
+static void loan_post(task *work, uint32_t item, mailbox *returns)
+{
+    loan *value = malloc(sizeof(*value));
+
+    assert(value);
+    value->work = work;
+    value->item = item;
+    mailbox_post(returns, &value->link);
 }
 
 static void task_take(task *work, mailbox *returns)
@@ -146,16 +161,11 @@ static void task_take(task *work, mailbox *returns)
 
     while ((next = kv_operation_next(work->operation)) >= 0) {
         const kv_item *item = &work->items[next];
-        loan *value;
 
         assert(item->status == KV_OK || item->status == KV_NOT_FOUND || item->status == KV_CANCELLED);
         if (item->status != KV_OK || item->result_size == 0)
             continue;
-        value = malloc(sizeof(*value));
-        assert(value);
-        value->work = work;
-        value->item = (uint32_t)next;
-        mailbox_post(returns, &value->link);
+        loan_post(work, (uint32_t)next, returns);
     }
 }
 
@@ -176,6 +186,19 @@ static bool task_step(task *work, mailbox *returns)
     return true;
 }
 
+/* All values are there: they are set, while another thread still reads them. True: it is gone. */
+static bool task_settle(reactor *self, task *work)
+{
+    if (work->request.flags == 0 || work->pushing > BATCH)
+        return false;
+    work->pushing++;
+    for (uint32_t i = 0; i < BATCH; i++)
+        work->stats[i].version = kv_random_next(&self->random) >> 1 | 1;
+    kv_operation_settle(work->operation, NULL);
+    loan_post(work, ITEM_NONE, self->returns);
+    return kv_operation_claim(work->operation) && task_step(work, self->returns);
+}
+
 /* Push what has memory. True: it is gone. */
 static bool task_push(reactor *self, task *work)
 {
@@ -191,12 +214,13 @@ static bool task_push(reactor *self, task *work)
         work->pushed_size += size;
         if (size < left)
             continue;
+        work->came[i] = !work->answered;
         work->pushing++;
         work->pushed_size = 0;
         if (kv_operation_claim(work->operation) && task_step(work, self->returns))
             return true;
     }
-    return false;
+    return task_settle(self, work);
 }
 
 static bool task_go(reactor *self, task *work)
@@ -228,6 +252,28 @@ static void *reactor_run(void *argument)
     return NULL;
 }
 
+static uint32_t ranges_checksum(const struct iovec *ranges, uint32_t count)
+{
+    uint32_t checksum = 0;
+
+    for (uint32_t n = 0; n < count; n++)
+        checksum = kv_checksum(checksum, ranges[n].iov_base, ranges[n].iov_len);
+    return checksum;
+}
+
+static void release(task *work)
+{
+    struct iovec ranges[KV_LENT_RANGES_MAX];
+
+    for (uint32_t i = 0; i < BATCH; i++)
+        if (work->came[i]) {
+            uint32_t count = kv_operation_received(work->operation, i, ranges);
+
+            assert(ranges_checksum(ranges, count) == work->stats[i].checksum);
+        }
+    kv_operation_release(work->operation);
+}
+
 /* What is lent is what was promised, up to the moment of its return. */
 static void *return_all(void *argument)
 {
@@ -236,12 +282,15 @@ static void *return_all(void *argument)
     while ((link = mailbox_take(argument)) != NULL) {
         loan *value = KV_CONTAINER(link, loan, link);
         struct iovec ranges[KV_LENT_RANGES_MAX];
-        uint32_t count = kv_operation_lent(value->work->operation, value->item, ranges);
-        uint32_t checksum = 0;
+        uint32_t count;
 
-        for (uint32_t n = 0; n < count; n++)
-            checksum = kv_checksum(checksum, ranges[n].iov_base, ranges[n].iov_len);
-        assert(checksum == value->work->stats[value->item].checksum);
+        if (value->item == ITEM_NONE) {
+            release(value->work);
+            free(value);
+            continue;
+        }
+        count = kv_operation_lent(value->work->operation, value->item, ranges);
+        assert(ranges_checksum(ranges, count) == value->work->stats[value->item].checksum);
         kv_operation_return(value->work->operation, value->item);
         free(value);
     }

@@ -269,8 +269,8 @@ static void a_scan_visits_exactly_once_what_stays_while_the_index_grows(void)
     free(visits);
 }
 
-/* The most that `count` and more objects take, each beyond its key. All segments are at about the same load,
- * which repeats with every doubling, so two doublings stand for any count. */
+/* The most that `count` and more objects take, each beyond its key. All segments are at about
+ * the same load, which repeats with every doubling, so two doublings stand for any count. */
 static double cost_max(size_t key_size, size_t key_size_last)
 {
     kv_index *index = open_index();

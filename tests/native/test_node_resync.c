@@ -1,6 +1,6 @@
 /* Resync between real nodes: a target that joins a chain lacks nothing once it says so. */
 
-#include "chain_world.h"
+#include "node_chains.h"
 
 static const uint32_t order[] = {0, 1, 2};
 

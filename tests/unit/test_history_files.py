@@ -6,7 +6,7 @@ import pytest
 
 from tools.history.__main__ import files_of, self_test
 from tools.history.files import HistoryError, HistoryWriter, read_history
-from tools.history.operation import Answer, Kind, Operation
+from tools.history.operation import GONE, Answer, Kind, Operation
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_what_a_killed_client_had_begun_is_unknown(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'["end",1,12,"')
 
-    assert [Operation(3, Kind.DELETE, "a", None, 10, None, Answer.UNKNOWN, "no end")] == list(
+    assert [Operation(3, Kind.DELETE, "a", None, 10, None, Answer.UNKNOWN, GONE)] == list(
         read_history(path)
     )
 

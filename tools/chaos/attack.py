@@ -13,6 +13,8 @@ from tools.chaos.client import now_us
 from tools.chaos.schedule import Fault
 
 STEP_S = 0.02
+PAUSE_US_MIN = 5_000
+"""A shorter oversleep is none."""
 
 
 class Doer(Protocol):
@@ -32,6 +34,14 @@ class DoneFault:
     fault: Fault
     begun: int
     undone: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which the harness wanted to run and could not: the machine was busy."""
+
+    begun: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +68,11 @@ def attack(
     watch: Callable[[], None],
     say: Callable[[str], None],
     done: list[DoneFault],
+    pauses: list[Pause],
 ) -> None:
     """Do all faults within *duration_s*, and add to *done* what was done.
 
-    *watch* is called often, and raises to end it.
+    *watch* is called often, and raises to end it. Pauses of the machine are added to *pauses*.
     """
     start = time.monotonic()
     begun: dict[int, int] = {}
@@ -69,7 +80,7 @@ def attack(
     def wait_until(at_s: float) -> None:
         while (left := start + at_s - time.monotonic()) > 0:
             watch()
-            time.sleep(min(left, STEP_S))
+            pauses.extend(sleep(min(left, STEP_S)))
 
     try:
         for step in steps_of(faults):
@@ -87,3 +98,11 @@ def attack(
     finally:
         for index in begun:
             doer.undo(faults[index])
+
+
+def sleep(duration_s: float) -> list[Pause]:
+    """Sleep; returns the time by which it was longer, if that is much."""
+    due = now_us() + int(duration_s * 1e6)
+    time.sleep(duration_s)
+    late = now_us()
+    return [Pause(due, late)] if late - due >= PAUSE_US_MIN else []

@@ -56,10 +56,11 @@ def stalls_table(outcome: Outcome) -> str:
     rows = [
         f"<tr><td>{escape(row.name)}<td>{row.faults or ''}<td>{row.keys}"
         f"<td>{row.read_ms:,.0f} ms<td>{escape(row.read_key)}"
-        f"<td>{row.write_ms:,.0f} ms<td>{escape(row.write_key)}</tr>"
+        f"<td>{row.write_ms:,.0f} ms<td>{escape(row.write_key)}<td>{row.machine_ms:,.0f} ms</tr>"
         for row in outcome.stalls
     ]
-    head = "<tr><th>fault<th>times<th>keys stalled<th>longest read<th>key<th>longest write<th>key"
+    columns = ("fault", "times", "keys stalled", "longest read", "key", "longest write", "key")
+    head = "<tr>" + "".join(f"<th>{name}" for name in (*columns, "machine paused"))
     return f"<h2>Longest stalls</h2><table>{head}</tr>{''.join(rows)}</table>"
 
 

@@ -11,12 +11,13 @@ VIOLATIONS_SHOWN = 3
 
 def show(console: Console, outcome: Outcome) -> None:
     """Print the table of stalls, then the verdict."""
-    table = Table("fault", "times", "keys stalled", "longest read", "longest write")
+    table = Table("fault", "times", "keys stalled", "longest read", "longest write", "machine")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in outcome.stalls:
         read, write = f"{row.read_ms:,.0f} ms", f"{row.write_ms:,.0f} ms"
-        table.add_row(row.name, str(row.faults or ""), str(row.keys), read, write)
+        machine = f"{row.machine_ms:,.0f} ms"
+        table.add_row(row.name, str(row.faults or ""), str(row.keys), read, write, machine)
     console.print(table)
     verdict = outcome.verdict
     console.print(

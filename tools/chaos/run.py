@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools.chaos.actions import Actions, Commands
-from tools.chaos.attack import Doer, DoneFault, attack
+from tools.chaos.attack import Doer, DoneFault, Pause, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import Cluster
@@ -20,7 +20,7 @@ from tools.chaos.network import Network
 from tools.chaos.outcome import Outcome, windows_of
 from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
-from tools.chaos.stalls import stall_rows, stalls_in
+from tools.chaos.stalls import MACHINE, Stall, stall_rows, stalls_in
 from tools.chaos.wholeness import ClusterError
 from tools.history.check import check
 from tools.history.files import read_histories
@@ -39,6 +39,7 @@ class Run:
         self._say = say
         self._problems: list[str] = []
         self._faults: list[DoneFault] = []
+        self._pauses: list[Pause] = []
 
     def run(self) -> Outcome:
         """Do it all; returns what came of it."""
@@ -75,16 +76,30 @@ class Run:
             if cluster is not None:
                 cluster.check()
 
-        faults = schedule.faults_in_order
-        attack(faults, schedule.duration_s, doer, watch=watch, say=self._say, done=self._faults)
+        attack(
+            schedule.faults_in_order,
+            schedule.duration_s,
+            doer,
+            watch=watch,
+            say=self._say,
+            done=self._faults,
+            pauses=self._pauses,
+        )
         if cluster is not None:
-            cluster.wait_until_whole(watch)
+            self._wait_until_whole(cluster, watch)
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
         if cluster is not None:
             self._problems += cluster.compare_replicas()
             cluster.stop()
         return origin
+
+    def _wait_until_whole(self, cluster: Cluster, watch: Callable[[], None]) -> None:
+        """Wait; what never comes is one problem, and others may be found all the same."""
+        try:
+            cluster.wait_until_whole(watch)
+        except ClusterError as error:
+            self._problems.append(str(error))
 
     def _cluster(self, stack: ExitStack) -> Cluster | None:
         if self._schedule.cluster.url:
@@ -100,6 +115,9 @@ class Run:
         self._say(f"{cluster.url} serves")
         return cluster
 
+    def _machine_stalls(self) -> list[Stall]:
+        return [Stall(MACHINE, False, pause.begun, pause.ended) for pause in self._pauses]
+
     def _outcome(self, origin: int, path: Path) -> Outcome:
         files = sorted(self._directory.rglob("*.history"))
         history = read_histories(files)
@@ -111,7 +129,7 @@ class Run:
             origin=origin,
             faults=tuple(self._faults),
             verdict=check(history),
-            stalls=tuple(stall_rows(stalls_in(history), windows)),
+            stalls=tuple(stall_rows([*stalls_in(history), *self._machine_stalls()], windows)),
             series=tuple(series_of(history, origin, max([origin, *times]))),
             problems=tuple(self._problems),
             replay=f"{os.path.relpath('.venv/bin/python')} -m tools.chaos --schedule {path}",

@@ -79,9 +79,9 @@ class ClusterShape:
     nodes: int = 3
     replicas: int = 3
     mgmtds: int = 1
-    targets_per_node: int = 1
+    targets_per_node: int = 2
     memory: str = "96MiB"
-    capacity: str = "512MiB"
+    capacity: str = "256MiB"
     durability: str = "disk"
     disk: str = ""
     """Size of a file system, in memory, of each node; none: they share that of the folder."""

@@ -17,6 +17,8 @@ AFTERMATH_US = 5_000_000
 STALL_US_MIN = 20_000
 """Shorter ones are no stalls: a busy machine has them all the time."""
 CALM = "no fault"
+MACHINE = ""
+"""The key of stalls of the machine itself, which no key can have: what is shorter may be noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class StallRow:
     read_ms: float
     write_ms: float
     """The longest of any key."""
+    machine_ms: float
+    """The longest of the machine."""
     read_key: str
     write_key: str
 
@@ -107,6 +111,8 @@ def stall_rows(stalls: Iterable[Stall], windows: Sequence[Window]) -> list[Stall
 def stall_row(name: str, faults: int, stalls: Sequence[Stall]) -> StallRow:
     """Return the row of one kind."""
     longest: dict[bool, tuple[float, str]] = {True: (0.0, ""), False: (0.0, "")}
+    machine_ms = max([0.0, *(stall.size_ms for stall in stalls if stall.key == MACHINE)])
+    stalls = [stall for stall in stalls if stall.key != MACHINE]
     for stall in stalls:
         longest[stall.writing] = max(longest[stall.writing], (stall.size_ms, stall.key))
     return StallRow(
@@ -115,6 +121,7 @@ def stall_row(name: str, faults: int, stalls: Sequence[Stall]) -> StallRow:
         keys=len({stall.key for stall in stalls}),
         read_ms=longest[False][0],
         write_ms=longest[True][0],
+        machine_ms=machine_ms,
         read_key=longest[False][1],
         write_key=longest[True][1],
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tools.history.operation import Answer, Kind, Operation
+from tools.history.operation import GONE, Answer, Kind, Operation
 
 FORMAT_VERSION = 1
 LETTERS = {answer: answer.value[0] for answer in Answer}
@@ -150,6 +150,4 @@ def unended_operations(client: int, batch: Batch) -> Iterator[Operation]:
     """Yield the operations of a batch whose client went away."""
     for index, key in enumerate(batch.keys):
         value = batch.values[index] if batch.values else None
-        yield Operation(
-            client, batch.kind, key, value, batch.called, None, Answer.UNKNOWN, "no end"
-        )
+        yield Operation(client, batch.kind, key, value, batch.called, None, Answer.UNKNOWN, GONE)

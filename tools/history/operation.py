@@ -11,6 +11,9 @@ from enum import StrEnum
 UNCLEAR = "unclear"
 """The error of an operation that was answered, in a way that does not tell what came of it."""
 
+GONE = "gone"
+"""The error of an operation whose client was killed before the answer."""
+
 
 class Kind(StrEnum):
     """What was asked."""
@@ -61,8 +64,9 @@ class Operation:
 
     @property
     def failing(self) -> bool:
-        """Whether its caller had no answer."""
-        return self.answer in (Answer.FAILED, Answer.UNKNOWN) and self.error != UNCLEAR
+        """Whether its caller wanted an answer and had none."""
+        unanswered = self.answer in (Answer.FAILED, Answer.UNKNOWN)
+        return unanswered and self.error not in (UNCLEAR, GONE)
 
     def __post_init__(self) -> None:
         """Check what only a bug can break."""

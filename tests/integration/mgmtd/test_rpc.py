@@ -21,7 +21,7 @@ from kvstore.cluster.rpc.connection import connect
 from kvstore.cluster.rpc.frame import MAGIC, REQUEST_SIZE_MAX, encode_frame
 from kvstore.cluster.rpc.hello import NONCE_SIZE, Refused, Step, proof_of, transcript_of
 from kvstore.cluster.rpc.message import REQUESTS_IN_FLIGHT_MAX, Kind
-from kvstore.cluster.rpc.service import Service
+from kvstore.cluster.rpc.service import Peer, Service
 from kvstore.errors import (
     BusyError,
     ConnectionLostError,
@@ -317,15 +317,22 @@ async def test_bytes_that_come_one_by_one_are_understood() -> None:
         raw.close()
 
 
-async def test_who_takes_no_answers_is_not_read_from() -> None:
+async def test_who_takes_no_answers_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests whose answers nobody takes wait in the kernel, not in memory."""
     echo = Echo()
+    stalled = asyncio.Event()
+    pause = Peer.pause_writing
+
+    def told(peer: Peer) -> None:
+        pause(peer)
+        stalled.set()
+
+    monkeypatch.setattr(Peer, "pause_writing", told)
     async with service(echo) as made:
         raw = await proven(made)
         request = encode_frame([Kind.REQUEST, 1, "echo", 1000, bytes(900_000)])
         sending = asyncio.ensure_future(send_all(raw, request, 40))
-        while not (echo.peers and echo.peers[0].stalled):
-            await asyncio.sleep(0.001)
+        await stalled.wait()
 
         assert echo.peers[0].overdue(asyncio.get_running_loop().time() + 3600)
         for _ in range(40):

@@ -10,6 +10,7 @@ from tools.bench.rows import (
     durable_sets,
     footprint,
     lookups,
+    manager,
     many_clients,
     memory_reads,
     node_memory,
@@ -40,6 +41,7 @@ GROUPS: Mapping[str, Group] = {
     "peers": Group(
         comparison.measure, ("memcpy", "fio", "lmdb", "rocksdict", "diskcache", "redis")
     ),
+    "manager": Group(manager.measure),
     "wire": Group(wire.gets, ("ideal",)),
     "wire-set": Group(wire.sets, ("ideal",)),
     "wire-small": Group(wire.small, ("ideal", "redis-stream")),
