@@ -150,7 +150,7 @@ def replace_target(
     with reporting(as_json=as_json) as report:
         options = options_of(url)
         plan = operate(options, "replace_target", target=target, by=by)
-        finish(report, options, {"replacements": [plan]}, wait)
+        finish(report, options, plan, wait)
 
 
 def remove_target(
