@@ -260,6 +260,8 @@ class Daemon:
         self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
         if fixed:
             self._log.warning("these changes need a restart", keys=fixed)
+        if self._member is not None and "secret_file" in changed:
+            self._log.warning("mgmtd is shown the secret of the start until a restart")
 
     # Stopping.
 
