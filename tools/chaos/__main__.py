@@ -43,6 +43,8 @@ from tools.chaos.schedule import (
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "build" / "chaos"
 SEEDS = 1 << 32
+WIDTH = 150
+"""Of tables that go to a file or a pipe."""
 RUNS_MAX = 10_000
 KEPT_OF_GOOD = ("report.json", "report.html", "schedule.toml")
 
@@ -132,6 +134,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     if not sandbox.inside():
         console.print("all on loopback: faults of links are left out", style="yellow")
     failed = []

@@ -55,6 +55,7 @@ class Actions:
             FaultKind.PART_ONE_WAY: Action(self._cut, self._heal),
             FaultKind.SLOW: Action(self._slow, self._quicken),
             FaultKind.FULL: Action(self._fill, self._empty),
+            FaultKind.CLOCK: Action(self._jump, self._jump_back),
             FaultKind.OUTAGE: Action(self._outage, self._outage_over),
             FaultKind.ROLL: Action(self._roll, nothing),
         }
@@ -158,6 +159,16 @@ class Actions:
 
     def _empty(self, fault: Fault) -> None:
         (self._member(fault).home / DISK / BALLAST).unlink(missing_ok=True)
+
+    # Clocks.
+
+    def _jump(self, fault: Fault) -> None:
+        assert self._cluster.wall_clocks is not None
+        self._cluster.wall_clocks.set(fault.on, fault.by_s)
+
+    def _jump_back(self, fault: Fault) -> None:
+        assert self._cluster.wall_clocks is not None
+        self._cluster.wall_clocks.set(fault.on, 0.0)
 
 
 class Commands:

@@ -31,6 +31,7 @@ from tools.chaos.configs import (
 from tools.chaos.member import Member, MemberError
 from tools.chaos.network import Network
 from tools.chaos.schedule import ClusterShape
+from tools.chaos.wall_clocks import WallClocks
 from tools.chaos.wholeness import ClusterError, compare_replicas, wait_until_whole
 
 PORTS = {"node": 7400, "mgmtd": 7300, "etcd": 2379}
@@ -58,8 +59,15 @@ class Place:
 class Cluster:
     """All members of one run."""
 
-    def __init__(self, directory: Path, shape: ClusterShape, network: Network | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shape: ClusterShape,
+        network: Network | None,
+        wall_clocks: WallClocks | None,
+    ) -> None:
         """Make places and configurations; start nothing yet."""
+        self.wall_clocks = wall_clocks
         self.directory = directory
         self.shape = shape
         self.network = network
@@ -179,6 +187,9 @@ class Cluster:
             (*place.prefix, *self._command(place, home)),
             home,
             clock_s=len(self.members) * CLOCK_STEP_S if ahead else 0,
+            environment={}
+            if self.wall_clocks is None
+            else self.wall_clocks.environment(place.name),
         )
 
     def _command(self, place: Place, home: Path) -> tuple[str, ...]:

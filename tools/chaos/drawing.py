@@ -20,6 +20,7 @@ ROLL_S = 25.0
 """How long a rolling restart may take."""
 DISK = "768M"
 """More than the capacity of a node: it is the fault that fills it."""
+CLOCK_JUMPS_S = (-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)
 OVERLAP_SHARE = 0.3
 """How often the next fault begins before the last one was undone."""
 KINDS_MIN = 3
@@ -80,6 +81,8 @@ def draw_fault(
     if traits.pair:
         on, to = source.sample(names["node"] + names["mgmtd"] + names["client"], 2)
         return replace(blank, on=on, to=to)
+    if kind is FaultKind.CLOCK:
+        blank = replace(blank, by_s=source.choice(CLOCK_JUMPS_S))
     roles = [role for role in traits.roles if names[role]]
     return replace(blank, on=source.choice(names[source.choice(roles)]))
 

@@ -18,6 +18,7 @@ class FaultKind(StrEnum):
     PART_ONE_WAY = "part-one-way"
     SLOW = "slow"
     FULL = "full"
+    CLOCK = "clock"
     OUTAGE = "outage"
     ROLL = "roll"
     COMMAND = "command"
@@ -50,6 +51,7 @@ TRAITS = {
     FaultKind.PART_ONE_WAY: Traits("nothing passes from one to another", links=True, pair=True),
     FaultKind.SLOW: Traits("a slow link", links=True),
     FaultKind.FULL: Traits("its file system is full", links=True),
+    FaultKind.CLOCK: Traits("its wall clock jumps, and back", roles=("node", "mgmtd")),
     FaultKind.OUTAGE: Traits("kill -9 of all storage nodes, started again", roles=()),
     FaultKind.ROLL: Traits("each storage node asked to end and started, one by one", roles=()),
     FaultKind.COMMAND: Traits("a command of the operator's", roles=()),

@@ -14,6 +14,7 @@ from tools.chaos.attack import Doer, DoneFault, Pause, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import Cluster
+from tools.chaos.kinds import FaultKind
 from tools.chaos.last_reads import LastReadError, read_all
 from tools.chaos.member import MemberError
 from tools.chaos.network import Network
@@ -21,6 +22,7 @@ from tools.chaos.outcome import Outcome, windows_of
 from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
 from tools.chaos.stalls import MACHINE, Stall, stall_rows, stalls_in
+from tools.chaos.wall_clocks import WallClockError, WallClocks
 from tools.chaos.wholeness import ClusterError
 from tools.history.check import check
 from tools.history.files import read_histories
@@ -49,7 +51,7 @@ class Run:
         with ExitStack() as stack:
             try:
                 origin = self._attack(path, stack)
-            except (MemberError, LastReadError, ClusterError) as error:
+            except (MemberError, LastReadError, ClusterError, WallClockError) as error:
                 self._problems.append(str(error))
         return self._outcome(origin, path)
 
@@ -109,7 +111,10 @@ class Run:
             network = Network()
             network.open()
             stack.callback(network.close)
-        cluster = Cluster(self._directory, self._schedule.cluster, network)
+        clocks = None
+        if any(fault.kind is FaultKind.CLOCK for fault in self._schedule.faults):
+            clocks = WallClocks(self._directory)
+        cluster = Cluster(self._directory, self._schedule.cluster, network, clocks)
         stack.callback(cluster.clean_up)
         cluster.start()
         self._say(f"{cluster.url} serves")

@@ -63,13 +63,16 @@ class Fault:
     at_s: float
     for_s: float
     to: str = ""
+    by_s: float = 0.0
+    """How far a clock jumps."""
     begin: str = ""
     end: str = ""
 
     def __str__(self) -> str:
         """Return it as the table shows it."""
         to = f" → {self.to}" if self.to else ""
-        return f"{self.kind} {self.on}{to}"
+        by = f" by {self.by_s:+,.0f} s" if self.by_s else ""
+        return f"{self.kind} {self.on}{to}{by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class Schedule:
                 raise ScheduleError(f"{fault}: `to` is for faults of a pair, and for these only")
             if (fault.kind is FaultKind.COMMAND) != bool(fault.begin):
                 raise ScheduleError(f"{fault}: `begin` is for commands, and for these only")
+            if (fault.kind is FaultKind.CLOCK) != bool(fault.by_s):
+                raise ScheduleError(f"{fault}: `by_s` is for clocks, and for these only")
             if self.cluster.url and fault.kind is not FaultKind.COMMAND:
                 raise ScheduleError(f"{fault}: a cluster of the operator's takes commands only")
 
@@ -198,9 +203,14 @@ def write_schedule(path: Path, schedule: Schedule) -> None:
     for name in ("cluster", "work"):
         lines += ["", f"[{name}]", *rows(asdict(getattr(schedule, name)))]
     for fault in schedule.faults:
-        given = {name: value for name, value in asdict(fault).items() if value != ""}
-        lines += ["", "[[faults]]", *rows(given)]
+        lines += ["", "[[faults]]", *rows(given_of(fault))]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def given_of(fault: Fault) -> dict[str, object]:
+    """Return what a fault says beside the defaults."""
+    defaults = {each.name: each.default for each in fields(fault)}
+    return {name: value for name, value in asdict(fault).items() if value != defaults[name]}
 
 
 def rows(values: Mapping[str, object]) -> list[str]:
