@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tools.bench.result import Row
 from tools.bench.rows import (
+    cluster_failures,
     comparison,
     device,
     durable_sets,
@@ -52,4 +53,6 @@ GROUPS: Mapping[str, Group] = {
         wire_peers.measure,
         ("ideal", "redis-tcp", "valkey", "memcached", "mooncake", "lmcache"),
     ),
+    "cluster-stall": Group(cluster_failures.after_kill),
+    "cluster-cut": Group(cluster_failures.after_cut),
 }
