@@ -7,8 +7,8 @@
      port-1 ─────────── bridge ───────── port-3       in the first namespace
 
 Guarantees: the network of this machine stays as it is; leaving the context removes everything.
-A cut port of the bridge drops every packet both ways without a word, as a pulled cable does beyond
-the next switch: nobody is told.
+A port that is taken out of the bridge loses every packet both ways and keeps its carrier, as a cable
+does that is pulled beyond the next switch: nobody is told.
 """
 
 import os
@@ -65,7 +65,7 @@ class Links:
     def cut(self, member: str) -> None:
         """Lose every packet from and to a member."""
         port = f"port-{self.numbers[member]}"
-        ip("-n", self._hub, "link", "set", port, "type", "bridge_slave", "state", "0")
+        ip("-n", self._hub, "link", "set", port, "nomaster")
 
     @property
     def _hub(self) -> str:
