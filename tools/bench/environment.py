@@ -39,6 +39,7 @@ PACKAGES = {
 }
 PROGRAMS = {
     "fio": ("fio", "fio"),
+    "etcd": ("etcd", "etcd-server"),
     "redis": ("redis-server", "redis-server"),
     "redis-tcp": ("redis-server", "redis-server"),
     "redis-stream": ("redis-server", "redis-server"),

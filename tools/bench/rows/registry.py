@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tools.bench.result import Row
 from tools.bench.rows import (
     cluster_failures,
+    cluster_mgmtd,
     comparison,
     device,
     durable_sets,
@@ -55,4 +56,5 @@ GROUPS: Mapping[str, Group] = {
     ),
     "cluster-stall": Group(cluster_failures.after_kill),
     "cluster-cut": Group(cluster_failures.after_cut),
+    "cluster-mgmtd": Group(cluster_mgmtd.measure, ("etcd",)),
 }
