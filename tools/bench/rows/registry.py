@@ -7,6 +7,7 @@ from tools.bench.result import Row
 from tools.bench.rows import (
     cluster_failures,
     cluster_mgmtd,
+    cluster_path,
     comparison,
     device,
     durable_sets,
@@ -57,4 +58,5 @@ GROUPS: Mapping[str, Group] = {
     "cluster-stall": Group(cluster_failures.after_kill),
     "cluster-cut": Group(cluster_failures.after_cut),
     "cluster-mgmtd": Group(cluster_mgmtd.measure, ("etcd",)),
+    "cluster-path": Group(cluster_path.measure),
 }
