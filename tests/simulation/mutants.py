@@ -210,7 +210,7 @@ MUTANTS = (
         TARGET,
         "    chain_job *job = job_make(world, target, KV_UPDATE_SYNC, &nobody);\n",
         "    chain_job *job = job_make(world, target, KV_UPDATE_SYNC, &nobody);\n\n"
-        "    job->keys[0].hash = 1000;\n    job->keys[0].key = (const uint8_t *)\"sync\";\n",
+        '    job->keys[0].hash = 1000;\n    job->keys[0].key = (const uint8_t *)"sync";\n',
     ),
 )
 

@@ -33,7 +33,10 @@ def longest_stall_ms(calls: Iterable[Sequence[Call]], begin: float, end: float) 
 def latencies_ms(calls: Iterable[Sequence[Call]], begin: float, end: float) -> list[float]:
     """Return how long requests took that were called from *begin* on, and before *end*."""
     return [
-        (ended - called) * MS for of_key in calls for called, ended in of_key if begin <= called < end
+        (ended - called) * MS
+        for of_key in calls
+        for called, ended in of_key
+        if begin <= called < end
     ]
 
 
@@ -61,7 +64,9 @@ def around(
         "count": len(before) + len(after),
         "stall_ms": longest_stall_ms(calls, event_at, end_at),
         "calm_stall_ms": longest_stall_ms(
-            [[call for call in of_key if call[1] < event_at] for of_key in calls], start_at, start_at
+            [[call for call in of_key if call[1] < event_at] for of_key in calls],
+            start_at,
+            start_at,
         ),
         "longest_ms": max(waiting, default=0.0),
         "before_p50_ms": quantile(before or [0.0], 0.5),

@@ -88,7 +88,9 @@ def writes(bench: Bench) -> Iterator[Row]:
         limit_s = bench.settings.phase_s * WRITE_FACTOR
         play.interleave({who: partial(median_set, end, limit_s) for who, end in ends.items()})
         play.verify({who: end.process for who, end in ends.items()})
-        text = f"set of {size_text(SIZE)}, {REPLICAS} replicas, devices {DELAY_US / 1e3:g} ms slower"
+        text = (
+            f"set of {size_text(SIZE)}, {REPLICAS} replicas, devices {DELAY_US / 1e3:g} ms slower"
+        )
         goal = CostGoal(AT_MOST, ONE)
         yield play.row("cluster-writes", f"{text}: p50", "ms", goal)
 

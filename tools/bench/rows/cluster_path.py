@@ -32,7 +32,9 @@ def measure(bench: Bench) -> Iterator[Row]:
                 ends[OURS] = in_chain(play, values)
             with play.attempt(ALONE):
                 ends[ALONE] = alone(play, values)
-            play.interleave({who: partial(turn, end, command, arguments) for who, end in ends.items()})
+            play.interleave(
+                {who: partial(turn, end, command, arguments) for who, end in ends.items()}
+            )
             play.verify({who: end.process for who, end in ends.items()})
             text = f"batch_{command} over loopback, chain of one, {size_text(SIZE)}"
             yield play.row(
