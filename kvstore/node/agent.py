@@ -51,6 +51,8 @@ LEAVE_TIMEOUT_S = 2.0
 SUSPECT_TIMEOUT_S = 2.0
 SUSPECT_PAUSE_S = 0.2
 """A target is suspected at most so often: mgmtd looks at once, and looks itself after that."""
+SUSPICIONS_MAX = 64
+"""Waiting to be told; the core says again what is still lost."""
 RETRY_PAUSE_S = 0.05
 """Between two heartbeats, where the first failed for another reason than a lack of time."""
 HEARTBEATS_A_LEASE = 3
@@ -124,7 +126,7 @@ class Agent:
         self._renewed = asyncio.Event()
         self._adopted = asyncio.Condition()
         self._suspected_s: dict[TargetId, float] = {}
-        self._suspicions: asyncio.Queue[tuple[TargetId, str]] = asyncio.Queue()
+        self._suspicions: asyncio.Queue[tuple[TargetId, str]] = asyncio.Queue(SUSPICIONS_MAX)
         self._silent = False
 
     @property
@@ -325,7 +327,8 @@ class Agent:
     def _suspect(self, target: TargetId, why: str) -> None:
         """Have mgmtd look after a target of another node, unless that was asked just now."""
         now_s = time.monotonic()
-        if now_s - self._suspected_s.get(target, 0.0) >= SUSPECT_PAUSE_S:
+        recent = now_s - self._suspected_s.get(target, 0.0) < SUSPECT_PAUSE_S
+        if not recent and not self._suspicions.full():
             self._suspected_s[target] = now_s
             self._suspicions.put_nowait((target, why))
 
