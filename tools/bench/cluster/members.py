@@ -41,6 +41,8 @@ class Shape:
     mgmtd_options: Mapping[str, str | int] = field(default_factory=dict)
     options: Mapping[str, str | int] = field(default_factory=dict)
     """Of `kvstore storage`."""
+    keys: Mapping[str, str | int] = field(default_factory=dict)
+    """Of the nodes' files: what is no option of the command line."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of the nodes, beyond that of this process."""
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -239,6 +241,11 @@ def node_member(directory: Path, shape: Shape, number: int, mgmtd: str) -> Membe
     home = shape.homes.get(name, directory / name)
     arguments = ["storage", "--node", str(number), "--mgmtd", mgmtd, *flags(shape.options)]
     arguments += ["--target", f"{number}={home / 'target'}"]
+    if shape.keys:
+        home.mkdir(parents=True, exist_ok=True)
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in shape.keys.items()]
+        (home / "node.toml").write_text("".join(lines), encoding="utf-8")
+        arguments += ["--config", str(home / "node.toml")]
     place = shape.places.get(name, Place())
     return member_of(name, home, arguments, place, shape.environment)
 

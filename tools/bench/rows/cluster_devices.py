@@ -131,6 +131,7 @@ def shape(
         nodes=replicas,
         replicas=replicas,
         options={**options, "durability": "disk"},
+        keys={"scrub_bytes_per_s": 0},  # its usual rate is most of such a device's
         homes=homes,
         environment=environment or {},
     )
