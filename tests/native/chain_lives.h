@@ -248,7 +248,7 @@ static inline void chain_open(chain_world *world, uint64_t seed, chain_tally *ta
     world->target_count = 2 + (uint32_t)chain_draw(world, CHAIN_TARGETS_MAX - 1);
     for (uint32_t i = 0; i < world->target_count; i++) {
         world->targets[i].id = i;
-        world->targets[i].tight = seed % 4 == 0;
+        world->targets[i].tight = seed % 3 == 0;
         target_open(world, &world->targets[i]);
     }
     manager_open(world);

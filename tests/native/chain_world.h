@@ -219,7 +219,7 @@ typedef struct chain_world {
     uint64_t seed, now, order, jobs_made, trace;
     kv_random random;
     bool faults, talks; /* talks: prints every event */
-    uint32_t target_count, writes, operations_left;
+    uint32_t target_count, writes, operations_left, hot_key;
     chain_event *agenda; /* a heap */
     uint32_t agenda_count, agenda_room;
     chain_connection connections[CHAIN_CONNECTIONS_MAX];
