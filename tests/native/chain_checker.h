@@ -7,7 +7,7 @@
 
 #include "chain_world.h"
 
-#define CHECKER_ENTRIES_MAX 256u
+#define CHECKER_ENTRIES_MAX 512u
 #define CHECKER_WORDS (CHECKER_ENTRIES_MAX / 64u)
 #define CHECKER_SEEN_MAX (1u << 20)
 

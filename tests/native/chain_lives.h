@@ -11,7 +11,7 @@
 #include "chain_client.h"
 #include "chain_target.h"
 
-#define CHAIN_OPERATIONS 130u
+#define CHAIN_OPERATIONS 240u
 #define CHAIN_REST_WITHIN (40ull * SECOND)
 
 static inline void fault_kill(chain_world *world, chain_target *target)
@@ -57,6 +57,21 @@ static inline void fault_sleep(chain_world *world)
     client->paused_until = world->now + brief(world, 900);
 }
 
+/* From the manager and the other targets; clients still reach it. What was on its way is lost. */
+static inline void fault_isolate(chain_world *world, chain_target *target)
+{
+    target->isolated_until = target->unheard_until = world->now + brief(world, 300);
+    for (uint32_t i = 1; i <= world->connection_count; i++) {
+        chain_connection *connection = &world->connections[i];
+
+        if (connection->from >= CHAIN_TARGETS_MAX || connection->to >= CHAIN_TARGETS_MAX ||
+            (connection->from != target->id && connection->to != target->id))
+            continue;
+        connection_cut(world, i);
+        connection->late_count = 0;
+    }
+}
+
 static inline void fault_event(chain_world *world)
 {
     chain_target *target = &world->targets[chain_draw(world, world->target_count)];
@@ -64,7 +79,7 @@ static inline void fault_event(chain_world *world)
 
     if (!world->faults)
         return;
-    switch (chain_draw(world, 18)) {
+    switch (chain_draw(world, 20)) {
     case 0:
     case 1:
     case 2:
@@ -102,6 +117,12 @@ static inline void fault_event(chain_world *world)
         target->unheard_until = world->now + 200 * MILLISECOND;
         break;
     case 13:
+        fault_isolate(world, target);
+        break;
+    case 14:
+        target->slow_until = world->now + brief(world, 500);
+        break;
+    case 15:
         for (uint32_t i = 0; i < world->target_count; i++)
             world->targets[i].tight = chain_one_in(world, 2);
         break;
@@ -118,6 +139,7 @@ static inline void heal_event(chain_world *world)
     for (uint32_t i = 0; i < world->target_count; i++) {
         world->targets[i].tight = false;
         world->targets[i].slow_until = world->targets[i].unheard_until = 0;
+        world->targets[i].isolated_until = 0;
     }
 }
 
@@ -226,6 +248,7 @@ static inline void chain_open(chain_world *world, uint64_t seed, chain_tally *ta
     world->target_count = 2 + (uint32_t)chain_draw(world, CHAIN_TARGETS_MAX - 1);
     for (uint32_t i = 0; i < world->target_count; i++) {
         world->targets[i].id = i;
+        world->targets[i].tight = seed % 3 == 0;
         target_open(world, &world->targets[i]);
     }
     manager_open(world);

@@ -126,9 +126,9 @@ static inline void update_hear(chain_world *world, chain_target *target,
 /* Mostly none; sometimes a device is slow, or a thread is. */
 static inline uint64_t read_delay(chain_world *world)
 {
-    if (chain_one_in(world, 24))
-        return brief(world, 400);
-    return chain_one_in(world, 4) ? chain_delay(world) : 0;
+    if (chain_one_in(world, 12))
+        return brief(world, chain_one_in(world, 3) ? 600 : 60);
+    return chain_one_in(world, 2) ? chain_draw(world, 4 * MILLISECOND) : 0;
 }
 
 static inline void read_hear(chain_world *world, chain_target *target,

@@ -24,11 +24,11 @@
 
 #define CHAIN_TARGETS_MAX 4u
 #define CHAIN_CLIENTS 5u
-#define CHAIN_KEYS 5u
+#define CHAIN_KEYS 4u
 #define CHAIN_ITEMS_MAX 3u
 #define CHAIN_LOOPS 2u /* connections of a target to its successor */
 #define CHAIN_CONNECTIONS_MAX 32768u
-#define CHAIN_HISTORY_MAX 512u
+#define CHAIN_HISTORY_MAX 1024u
 #define CHAIN_VERSIONS_MAX 4096u
 #define CHAIN_EXCUSES_MAX 256u
 
@@ -171,7 +171,7 @@ typedef struct chain_target {
     uint32_t id;
     uint32_t run;       /* counts processes */
     bool up;
-    uint64_t paused_until, slow_until, unheard_until;
+    uint64_t paused_until, slow_until, unheard_until, isolated_until;
     bool tight;         /* short of space */
     struct { uint32_t value; uint64_t version; } store[CHAIN_KEYS]; /* survives the process */
     uint64_t unapplied_since[CHAIN_KEYS]; /* of a process that was killed; 0: nothing */
@@ -219,7 +219,7 @@ typedef struct chain_world {
     uint64_t seed, now, order, jobs_made, trace;
     kv_random random;
     bool faults, talks; /* talks: prints every event */
-    uint32_t target_count, writes, operations_left;
+    uint32_t target_count, writes, operations_left, hot_key;
     chain_event *agenda; /* a heap */
     uint32_t agenda_count, agenda_room;
     chain_connection connections[CHAIN_CONNECTIONS_MAX];
@@ -361,6 +361,14 @@ static inline void connection_cut(chain_world *world, uint32_t number)
         chain_plan(world, chain_delay(world), EVENT_NOTICE, connection->from, number, 0);
 }
 
+/* Targets may be cut off from each other, while clients still reach them. */
+static inline bool chain_isolated(const chain_world *world, uint32_t from, uint32_t to)
+{
+    return from < CHAIN_TARGETS_MAX && to < CHAIN_TARGETS_MAX &&
+           (world->now < world->targets[from].isolated_until ||
+            world->now < world->targets[to].isolated_until);
+}
+
 /* A connection to whoever is not there is cut at once, which is noticed as with any other. */
 static inline uint32_t connection_open(chain_world *world, uint32_t from, uint32_t to)
 {
@@ -370,7 +378,7 @@ static inline uint32_t connection_open(chain_world *world, uint32_t from, uint32
     assert(number < CHAIN_CONNECTIONS_MAX);
     *connection = (chain_connection){.from = from, .from_run = chain_run(world, from), .to = to,
                                      .to_run = chain_run(world, to), .open = true};
-    if (connection->to_run == 0) {
+    if (connection->to_run == 0 || chain_isolated(world, from, to)) {
         connection_cut(world, number);
         connection->late_count = 0;
     }

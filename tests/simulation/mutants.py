@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = 1000
+SEEDS = 4000
 REPLICA = "native/protocol/replica.c"
 CONFIGURE = "native/protocol/replica_configure.c"
 KEYS = "native/protocol/replica_keys.c"
@@ -87,11 +87,9 @@ MUTANTS = (
     Mutant(
         "a_new_tail_drops_what_runs",
         CONFIGURE,
-        "    kv_replica_forward(replica, update);\n    if (update->acknowledged)\n",
-        "    kv_replica_forward(replica, update);\n"
-        "    if (update->acknowledged && update->careful)\n"
-        "        kv_replica_end(replica, update, KV_OK);\n"
-        "    else if (update->acknowledged)\n",
+        "        kv_replica_apply(replica, update);\n    kv_replica_forward(replica, update);\n",
+        "    {\n        kv_replica_give_up(replica, update);\n        return;\n    }\n"
+        "    kv_replica_forward(replica, update);\n",
     ),
     Mutant(
         "a_new_successor_is_not_told",
@@ -184,14 +182,14 @@ MUTANTS = (
     Mutant(
         "what_is_here_is_refused",
         JOB,
-        "            job->statuses[i] = KV_OK;\n            job->update.careful = false;",
-        "            job->update.careful = false;",
+        "            job->statuses[i] = KV_OK;\n",
+        "",
     ),
     Mutant(
         "what_is_here_may_be_refused_below",
         JOB,
-        "            job->statuses[i] = KV_OK;\n            job->update.careful = false;",
-        "            job->statuses[i] = KV_OK;",
+        "            job->update.careful = false;\n",
+        "",
     ),
     Mutant(
         "leases_unchecked",
@@ -202,8 +200,38 @@ MUTANTS = (
     Mutant(
         "given_up_updates_are_read",
         TARGET,
-        "        read->given_up != kv_replica_given_up(target->replica))",
-        "        read->given_up > kv_replica_given_up(target->replica))",
+        "    if (event->kind == EVENT_BEFORE)\n",
+        "    if (event->kind == EVENT_BEFORE || event->kind == EVENT_AFTER)\n",
+    ),
+    Mutant(
+        "dirty_checked_only_before",
+        TARGET,
+        "    else if (dirty)",
+        "    else if (dirty && event->kind == EVENT_BEFORE)",
+    ),
+    Mutant(
+        "dirty_checked_only_after",
+        TARGET,
+        "    else if (dirty)",
+        "    else if (dirty && event->kind == EVENT_AFTER)",
+    ),
+    Mutant(
+        "synced_before_what_runs_has_ended",
+        TARGET,
+        "        !kv_replica_settled(target->replica, resync->turns))",
+        "        !kv_replica_settled(target->replica, 0))",
+    ),
+    Mutant(
+        "another_successor_may_refuse",
+        CONFIGURE,
+        "!(view->has_successor && view->successor == update->successor))",
+        "!view->has_successor)",
+    ),
+    Mutant(
+        "records_are_older_than_forwards",
+        CHANNEL,
+        "    return update->forwarded ? KV_CHANNEL_BEGUN : KV_CHANNEL_KNOWN;",
+        "    return KV_CHANNEL_KNOWN;",
     ),
     Mutant(
         "sync_overtakes_updates",
