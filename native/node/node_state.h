@@ -266,6 +266,7 @@ struct kv_node_request {
     size_t size;           /* of this block */
     kv_chain_update *update; /* an update of a chain, until it has ended there */
     uint64_t epoch;        /* a read of a chain's target: as which it was let in; else 0 */
+    uint8_t *dirty;        /* a read: bits of the keys that were dirty before it; NULL: none */
     uint64_t chain_version;/* a forward: that the target went by when it ended */
     uint32_t forward;      /* kv_forward_kind; 0: a client's */
     uint32_t pool;         /* of `reserved` */
