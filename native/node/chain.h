@@ -110,7 +110,10 @@ struct kv_chain_update {
     kv_item *apply_items;
     uint32_t *apply_indices;
     uint8_t *refusals;          /* PEER, SET: what speaks against each item here (kv_status) */
-    bool *here;                 /* with `repeated`: the item's answer is in `refusals` */
+    bool *here;                 /* SET, with `repeated`: the item's answer is in `refusals`; not
+                                 * SET: it is applied */
+    kv_timer pause;             /* before it is applied once more */
+    uint32_t tries;
     bool repeated;              /* PEER: it came before, and is answered as it was then */
     bool recorded;              /* PEER: in its client's channel */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */

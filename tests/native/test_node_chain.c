@@ -201,7 +201,7 @@ int main(void)
     for (uint32_t count = 1; count <= 3; count++)
         with_chain(count, &plan, everything);
     plan.options.reactors = 2;
-    plan.store.capacity = 2ull << 30; /* enough not to be careful */
+    plan.store.capacity = 400u << 20; /* enough not to be careful */
     plan.store.durability = KV_DURABILITY_DISK;
     with_chain(3, &plan, everything);
     if (world_may_use_uring()) {
