@@ -3,8 +3,8 @@
     mutants.py [NAME ...]
 
 A mutant is a copy of the sources with one text replaced. It is built without the invariants of the
-replica, so that what is noticed is what clients would see, and runs until a seed fails. One that no seed
-of `SEEDS` notices, or whose text is not in the sources any more, is an error.
+replica, so that what is noticed is what clients would see, and runs until a seed fails. One that no
+seed of `SEEDS` notices, or whose text is not in the sources any more, is an error.
 """
 
 import os
