@@ -110,7 +110,10 @@ struct kv_chain_update {
     kv_item *apply_items;
     uint32_t *apply_indices;
     uint8_t *refusals;          /* PEER, SET: what speaks against each item here (kv_status) */
-    bool *here;                 /* with `repeated`: the item's answer is in `refusals` */
+    bool *here;                 /* SET, with `repeated`: the item's answer is in `refusals`; not
+                                 * SET: it is applied */
+    kv_timer pause;             /* before it is applied once more */
+    uint32_t tries;
     bool repeated;              /* PEER: it came before, and is answered as it was then */
     bool recorded;              /* PEER: in its client's channel */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */
@@ -182,7 +185,11 @@ void kv_chain_came(kv_chain_update *own);
 /* Nobody waits for it any more; no effect once its turn has come. */
 void kv_chain_withdraw(kv_chain_update *own, kv_status status);
 
-/* chain_read.c: whether what was looked up may be said. */
+/* chain_read.c: what may be said of keys: asked before they are looked up, and again after. KV_OK:
+ * look them up; otherwise all of the request comes to it. */
+kv_status kv_chain_let_in(kv_chain *chain, kv_node_request *request, uint64_t chain_version);
+/* Bytes of kv_node_request.dirty. */
+size_t kv_chain_dirty_size(uint32_t count);
 void kv_chain_check(kv_node_request *request, uint32_t first, uint32_t end);
 
 /* chain_decide.c: kv_chain_decide follows. */

@@ -10,19 +10,31 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A target that serves may be a head, or have a successor. */
+static bool flags_agree(const kv_chain_place *place)
+{
+    bool serves = place->flags & KV_CHAIN_SERVES;
+    bool syncs = place->flags & KV_CHAIN_SYNCS;
+    bool leads = place->flags & KV_CHAIN_HEAD || place->successor_node != KV_NO_SUCCESSOR;
+
+    return place->flags == 0 || (serves != syncs && (serves || !leads));
+}
+
 /* -EINVAL with `message`. */
 static int place_check(kv_node *node, const kv_chain_place *place, uint32_t address_count,
                        char *message)
 {
     const uint32_t flags = KV_CHAIN_SERVES | KV_CHAIN_SYNCS | KV_CHAIN_HEAD | KV_CHAIN_TAIL;
+    const kv_target *target = kv_node_target(node, place->target);
     const char *wrong = NULL;
 
-    if (!kv_node_target(node, place->target))
+    if (!target)
         wrong = "is not on this node";
+    else if (target->eviction != KV_EVICTION_NONE && place->flags != 0)
+        wrong = "evicts objects by itself: the replicas of a chain would differ";
     else if (place->chain_version == 0 || place->chain_version > KV_CHAIN_VERSION_LIMIT)
         wrong = "has a chain version beyond the limit";
-    else if (place->flags & ~flags || (place->flags & KV_CHAIN_SERVES &&
-                                       place->flags & KV_CHAIN_SYNCS))
+    else if (place->flags & ~flags || !flags_agree(place))
         wrong = "has flags that do not go together";
     else if (place->successor_node != KV_NO_SUCCESSOR && place->successor_node >= address_count)
         wrong = "has a successor on a node without an address";

@@ -69,17 +69,12 @@ void kv_chain_update_free(kv_chain_update *own)
 
 static void serve_read(kv_chain *chain, kv_node_request *request, const kv_wire_request *wire)
 {
-    /* Relaxed: who is let in is asked again after the look-up. */
-    uint64_t epoch = atomic_load_explicit(&chain->epoch, memory_order_relaxed);
-    uint64_t version = atomic_load_explicit(&chain->version, memory_order_relaxed);
+    kv_status status = kv_chain_let_in(chain, request, wire->chain_version);
 
-    if (epoch == 0 || (wire->chain_version != 0 && wire->chain_version != version) ||
-        !kv_chain_has_lease(chain->node)) {
-        kv_serving_refuse(request, KV_WRONG_TARGET);
-        return;
-    }
-    request->epoch = epoch;
-    kv_serving_begin(request, wire->timeout_ms);
+    if (status == KV_OK)
+        kv_serving_begin(request, wire->timeout_ms);
+    else
+        kv_serving_refuse(request, status);
 }
 
 static void serve_update(kv_chain *chain, kv_node_request *request, const kv_wire_request *wire)

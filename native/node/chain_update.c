@@ -35,7 +35,7 @@ static void change_keys(kv_chain_update *own)
 
     *apply = (kv_request){.items = own->apply_items, .operation = own->operation};
     for (uint32_t i = 0; i < own->update.count; i++)
-        if (own->update.statuses[i] == KV_OK) {
+        if (own->update.statuses[i] == KV_OK && !own->here[i]) {
             own->apply_indices[apply->count] = i;
             own->apply_items[apply->count++] = request->request.items[i];
         }
@@ -79,6 +79,38 @@ static void item_applied(kv_chain_update *own, uint32_t i, kv_status status)
                       "it cannot apply an update of its chain");
 }
 
+static void pause_expires(kv_timer *timer)
+{
+    change_keys(KV_CONTAINER(timer, kv_chain_update, pause));
+}
+
+/* Deletes and pins reserve nothing beforehand: what the journal has no room for now is applied a
+ * little later. False: all of them came to something. */
+static bool keys_pause(kv_chain_update *own)
+{
+    bool again = false;
+
+    for (uint32_t k = 0; k < own->apply.count; k++) {
+        uint32_t i = own->apply_indices[k];
+        kv_status status = (kv_status)own->apply_items[k].status;
+
+        if (status == KV_NO_SPACE && own->tries < KV_NODE_APPLY_TRIES) {
+            again = true;
+            continue;
+        }
+        item_applied(own, i, status);
+        own->here[i] = true;
+    }
+    if (!again)
+        return false;
+    own->tries++;
+    own->request->answered = false;
+    own->pause.expire = pause_expires;
+    kv_timer_set(own->loop->reactor, &own->pause,
+                 kv_clock_ns() + KV_NODE_APPLY_PAUSE_MS * 1000000ull);
+    return true;
+}
+
 void kv_chain_answered(kv_chain_update *own)
 {
     const kv_node_request *request = own->request;
@@ -89,12 +121,10 @@ void kv_chain_answered(kv_chain_update *own)
     }
     if (!own->settled)
         return;
-    if (own->operation == KV_OP_SET)
-        for (uint32_t i = 0; i < own->update.count; i++)
-            item_applied(own, i, (kv_status)request->request.items[i].status);
-    else
-        for (uint32_t k = 0; k < own->apply.count; k++)
-            item_applied(own, own->apply_indices[k], (kv_status)own->apply_items[k].status);
+    if (own->operation != KV_OP_SET && keys_pause(own))
+        return;
+    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++)
+        item_applied(own, i, (kv_status)request->request.items[i].status);
     kv_chain_applied(own);
 }
 

@@ -257,6 +257,7 @@ int kv_node_add_target(kv_node *node, uint32_t number, const kv_store_options *o
     target->engine = kv_store_engine(target->store);
     target->ttl_ms = options->ttl_ms;
     target->objects_max = options->objects_max;
+    target->eviction = options->eviction;
     node->target_count++;
     lent_limit(node);
     return 0;

@@ -49,6 +49,8 @@
 #define KV_NODE_SPACE_MARGIN (256ull << 20) /* with less free space updates are careful */
 #define KV_NODE_OBJECTS_MARGIN 65536u  /* the same for objects below a limit of theirs */
 #define KV_NODE_SPACE_AGE_MS 10u       /* how old the figure for free space may be */
+#define KV_NODE_APPLY_TRIES 500u      /* of deletes and pins that find no room in the journal, */
+#define KV_NODE_APPLY_PAUSE_MS 10u    /* so often: a checkpoint makes some */
 #define KV_NODE_REPLICA_PLACES 4096u
 
 /* A connection to another node of a chain. */

@@ -42,6 +42,7 @@ typedef struct kv_target {
     atomic_bool offline_told; /* an event said so */
     uint64_t ttl_ms;          /* default of its objects */
     uint64_t objects_max;
+    uint32_t eviction;
     uint64_t memory_size;     /* of its DRAM tier */
     /* Its part in a chain; NULL: nobody told this node of chains, and it serves by itself. Set
      * once, with everything behind it (release), by kv_node_set_chains. */
@@ -266,6 +267,7 @@ struct kv_node_request {
     size_t size;           /* of this block */
     kv_chain_update *update; /* an update of a chain, until it has ended there */
     uint64_t epoch;        /* a read of a chain's target: as which it was let in; else 0 */
+    uint8_t *dirty;        /* a read: bits of the keys that were dirty before it; NULL: none */
     uint64_t chain_version;/* a forward: that the target went by when it ended */
     uint32_t forward;      /* kv_forward_kind; 0: a client's */
     uint32_t pool;         /* of `reserved` */

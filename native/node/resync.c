@@ -178,6 +178,7 @@ static bool batch_send(kv_resync *resync)
 static void stage_begin(kv_resync *resync, kv_resync_stage next)
 {
     resync->stage = next;
+    resync->turns = 0;
     resync->cursor = 0;
     resync->page_size = resync->page_at = 0;
     resync->part_count = resync->wanted_count = resync->wanted_at = 0;
@@ -229,6 +230,26 @@ static bool remove_more(kv_resync *resync)
     return resync->stage == KV_RESYNC_TELL;
 }
 
+/* Until updates that ran while keys were compared have ended, the successor may hold an old object
+ * and not have applied yet what replaces it. */
+static void tell_if_settled(kv_resync *resync)
+{
+    kv_chain *chain = resync->chain;
+    bool settled;
+
+    if (resync->batch_count > 0 || resync->failed)
+        return; /* its end comes back here */
+    pthread_mutex_lock(&chain->mutex);
+    if (resync->turns == 0)
+        resync->turns = kv_replica_turns(chain->replica);
+    settled = kv_replica_settled(chain->replica, resync->turns);
+    pthread_mutex_unlock(&chain->mutex);
+    if (settled)
+        kv_resync_tell(resync);
+    else
+        kv_resync_pause(resync);
+}
+
 /* What is wanted leaves first: it lies in the page. False: wait. */
 static bool go_on(kv_resync *resync)
 {
@@ -241,8 +262,7 @@ static bool go_on(kv_resync *resync)
     case KV_RESYNC_REMOVE:
         return remove_more(resync);
     case KV_RESYNC_TELL:
-        if (resync->batch_count == 0 && !resync->failed)
-            kv_resync_tell(resync);
+        tell_if_settled(resync);
         return false;
     default:
         return false;

@@ -37,6 +37,7 @@ struct kv_resync {
     uint32_t wanted_at;
     uint32_t batch_count;    /* under way */
     uint64_t due_ns;         /* nothing leaves before: the rate */
+    uint64_t turns;          /* TELL: updates that had their turn before it; they end first */
     bool asked;              /* the message is under way */
     bool dropping;           /* ... and nobody wants it any more */
     bool failed;             /* something did not get there: begin anew */

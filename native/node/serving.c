@@ -70,6 +70,8 @@ void kv_serving_forget(kv_node_request *request)
     kv_list_remove(&request->link);
     kv_list_remove(&request->answer_link);
     kv_loop_release(loop, request->pool, request->reserved);
+    if (request->dirty)
+        kv_blocks_give(&loop->blocks, request->dirty, kv_chain_dirty_size(request->count));
     kv_blocks_give(&loop->blocks, request, request->size);
     kv_session_release(session);
 }

@@ -203,8 +203,8 @@ static void run(uint32_t reactors, uint32_t driver, uint64_t capacity)
 int main(void)
 {
     run(1, KV_REACTOR_EPOLL, 192u << 20);
-    run(2, KV_REACTOR_EPOLL, 1u << 30);
+    run(2, KV_REACTOR_EPOLL, 400u << 20);
     if (world_may_use_uring())
-        run(2, KV_REACTOR_URING, 1u << 30);
+        run(2, KV_REACTOR_URING, 400u << 20);
     return 0;
 }

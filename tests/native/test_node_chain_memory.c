@@ -52,7 +52,7 @@ static void chains_do_not_wait_for_each_other_in_a_circle(uint32_t reactors)
     char name[16];
 
     plan.options.reactors = reactors;
-    plan.store.capacity = 1u << 30;
+    plan.store.capacity = 400u << 20;
     chain_open(&world, NODES, &plan);
     draw_both(&world);
     for (uint32_t i = 0; i < 2 * CLIENTS; i++) {
@@ -96,7 +96,7 @@ static void a_node_closes_whatever_waits(uint32_t driver)
 
     plan.options.reactor_driver = driver;
     plan.options.reactors = 2;
-    plan.store.capacity = 1u << 30;
+    plan.store.capacity = 400u << 20;
     chain_open(&world, 1, &plan);
     world.count = 2;
     snprintf(world.addresses[1], sizeof(world.addresses[1]), "127.0.0.1:%d", successor.port);
