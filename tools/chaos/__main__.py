@@ -20,7 +20,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
@@ -32,17 +31,12 @@ from tools.chaos.outcome import Outcome
 from tools.chaos.page import page_of
 from tools.chaos.report import show
 from tools.chaos.run import Run
-from tools.chaos.schedule import (
-    ClusterShape,
-    Schedule,
-    ScheduleError,
-    Work,
-    read_schedule,
-)
+from tools.chaos.schedule import Schedule, ScheduleError, read_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "build" / "chaos"
 SEEDS = 1 << 32
+SHAPE = ("nodes", "replicas", "mgmtds")
 WIDTH = 150
 """Of tables that go to a file or a pipe."""
 RUNS_MAX = 10_000
@@ -66,10 +60,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where runs are kept")
     parser.add_argument("--loopback", action="store_true", help="no links of their own")
     parser.add_argument("--keep", action="store_true", help="keep all of good runs, too")
-    for name in ("nodes", "replicas", "mgmtds"):
-        default = next(each.default for each in fields(ClusterShape) if each.name == name)
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--durability", default="disk", choices=("memory", "disk", "sync"))
+    for name in SHAPE:
+        parser.add_argument(f"--{name}", type=int, metavar="N", help="drawn unless given")
     return parser.parse_args(arguments)
 
 
@@ -77,18 +69,13 @@ def schedule_for(options: argparse.Namespace, seed: int) -> Schedule:
     """Return what to do; raises ScheduleError."""
     if options.schedule is not None:
         return read_schedule(options.schedule)
-    shape = ClusterShape(
-        nodes=options.nodes,
-        replicas=options.replicas,
-        mgmtds=options.mgmtds,
-        durability=options.durability,
-    )
+    given = {name: vars(options)[name] for name in SHAPE if vars(options)[name] is not None}
     try:
         kinds = drawable([name for name in options.faults.split(",") if name])
     except ValueError as error:
         raise ScheduleError(f"--faults: {error}; see --help") from error
-    links = sandbox.inside()
-    return draw_schedule(seed, options.minutes * 60, shape, Work(), kinds=kinds, links=links)
+    duration_s = options.minutes * 60
+    return draw_schedule(seed, duration_s, given, kinds=kinds, links=sandbox.inside())
 
 
 def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome:

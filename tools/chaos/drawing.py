@@ -6,7 +6,8 @@ lost, whatever is killed and cut, in any number at the same time. Nothing is eve
 """
 
 import random
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
@@ -29,14 +30,19 @@ KINDS_MIN = 3
 def draw_schedule(
     seed: int,
     duration_s: float,
-    cluster: ClusterShape,
-    work: Work,
+    given: Mapping[str, int],
     *,
     kinds: Sequence[FaultKind],
     links: bool,
 ) -> Schedule:
-    """Return the schedule of a seed; kinds that need links are left out where there are none."""
+    """Return the schedule of a seed.
+
+    What is *given* of the cluster is not drawn; kinds that need links are left out where there are
+    none. Raises ScheduleError when the rest makes no sense.
+    """
     source = random.Random(f"chaos {seed}")
+    cluster = draw_cluster(source, given)
+    work = draw_work(source)
     usable = [kind for kind in kinds if links or not TRAITS[kind].links]
     mix = (
         usable
@@ -49,6 +55,32 @@ def draw_schedule(
     schedule = Schedule(seed, duration_s, cluster, work, tuple(faults))
     schedule.check()
     return schedule
+
+
+def draw_cluster(source: random.Random, given: Mapping[str, int]) -> ClusterShape:
+    """Return a cluster."""
+    nodes = given.get("nodes", source.choice((3, 3, 3, 4, 5)))
+    replicas = given.get("replicas", source.choice((2, 3, 3, 3)))
+    several = source.random() < 0.5 and shutil.which("etcd") is not None
+    mgmtds = given.get("mgmtds", 2 if several else 1)
+    return ClusterShape(
+        nodes=nodes,
+        replicas=replicas,
+        mgmtds=mgmtds,
+        targets_per_node=source.choice((1, 2)),
+        # Durability "memory" promises nothing when all replicas are killed, as some faults do.
+        durability=source.choice(("disk", "disk", "sync")),
+    )
+
+
+def draw_work(source: random.Random) -> Work:
+    """Return what clients do: few keys that all fight for, or many; small values, or large."""
+    return Work(
+        keys=source.choice((10, 50, 200, 1000)),
+        batch_count_max=source.choice((4, 16, 64)),
+        size_max=source.choice((4096, 65536, 65536, 1 << 20)),
+        pause_ms=source.choice((20.0, 20.0, 50.0)),
+    )
 
 
 def draw_faults(

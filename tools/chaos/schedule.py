@@ -124,6 +124,10 @@ class Schedule:
         """Raise ScheduleError when it makes no sense."""
         if not 0 < self.duration_s <= DURATION_S_MAX:
             raise ScheduleError(f"duration_s = {self.duration_s} is not within a day")
+        if self.cluster.mgmtds and self.cluster.replicas > self.cluster.nodes:
+            raise ScheduleError(
+                f"{self.cluster.nodes} nodes make no chain of {self.cluster.replicas} replicas"
+            )
         if len(self.faults) > FAULTS_MAX:
             raise ScheduleError(f"{len(self.faults)} faults, {FAULTS_MAX} is the limit")
         for fault in self.faults:
