@@ -25,6 +25,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tools.chaos import sandbox
+from tools.chaos.disks import can_fail
 from tools.chaos.drawing import draw_schedule, drawable
 from tools.chaos.kinds import TRAITS, FaultKind
 from tools.chaos.outcome import Outcome
@@ -75,7 +76,8 @@ def schedule_for(options: argparse.Namespace, seed: int) -> Schedule:
     except ValueError as error:
         raise ScheduleError(f"--faults: {error}; see --help") from error
     duration_s = options.minutes * 60
-    return draw_schedule(seed, duration_s, given, kinds=kinds, links=sandbox.inside())
+    links, disks = sandbox.inside(), sandbox.inside() and can_fail()
+    return draw_schedule(seed, duration_s, given, kinds=kinds, links=links, disks=disks)
 
 
 def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome:

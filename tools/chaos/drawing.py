@@ -19,9 +19,11 @@ GAP_S = (0.5, 4.0)
 LENGTH_S = (0.2, 6.0)
 ROLL_S = 25.0
 """How long a rolling restart may take."""
-DISK = "768M"
+DISK_MIB = 768
 """More than the capacity of a node: it is the fault that fills it."""
 CLOCK_JUMPS_S = (-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)
+ALONE = (FaultKind.ROLL, FaultKind.OUTAGE, FaultKind.DISK)
+"""Faults during which there is no other."""
 OVERLAP_SHARE = 0.3
 """How often the next fault begins before the last one was undone."""
 KINDS_MIN = 3
@@ -34,24 +36,29 @@ def draw_schedule(
     *,
     kinds: Sequence[FaultKind],
     links: bool,
+    disks: bool,
 ) -> Schedule:
     """Return the schedule of a seed.
 
-    What is *given* of the cluster is not drawn; kinds that need links are left out where there are
-    none. Raises ScheduleError when the rest makes no sense.
+    What is *given* of the cluster is not drawn; kinds that need links, or disks that can fail, are
+    left out where there are none. Raises ScheduleError when the rest makes no sense.
     """
     source = random.Random(f"chaos {seed}")
     cluster = draw_cluster(source, given)
     work = draw_work(source)
-    usable = [kind for kind in kinds if links or not TRAITS[kind].links]
+    usable = [
+        kind
+        for kind in kinds
+        if (links or not TRAITS[kind].links) and (disks or not TRAITS[kind].root)
+    ]
     mix = (
         usable
         if len(usable) <= KINDS_MIN
         else source.sample(usable, source.randint(KINDS_MIN, len(usable)))
     )
     faults = list(draw_faults(source, duration_s, cluster, mix)) if mix else []
-    if any(fault.kind is FaultKind.FULL for fault in faults):
-        cluster = replace(cluster, disk=cluster.disk or DISK)
+    if any(fault.kind in (FaultKind.FULL, FaultKind.DISK) for fault in faults):
+        cluster = replace(cluster, disk_mib=DISK_MIB)
     schedule = Schedule(seed, duration_s, cluster, work, tuple(faults))
     schedule.check()
     return schedule
@@ -97,7 +104,7 @@ def draw_faults(
         fault = draw_fault(source, kind, round(at_s, 2), for_s, cluster)
         if not any(same_place(fault, other) for other in faults):
             faults.append(fault)
-        alone = kind in (FaultKind.ROLL, FaultKind.OUTAGE) or source.random() >= OVERLAP_SHARE
+        alone = kind in ALONE or source.random() >= OVERLAP_SHARE
         at_s += (for_s if alone else 0.0) + source.uniform(*GAP_S)
 
 
@@ -134,7 +141,7 @@ def same_place(fault: Fault, other: Fault) -> bool:
         fault.at_s <= other.at_s + other.for_s + GAP_S[0]
         and other.at_s <= fault.at_s + fault.for_s + GAP_S[0]
     )
-    whole = "cluster" in (fault.on, other.on)
+    whole = fault.kind in ALONE or other.kind in ALONE
     return together and (fault.on == other.on or whole)
 
 
