@@ -41,6 +41,8 @@ SHAPE = ("nodes", "replicas", "mgmtds")
 WIDTH = 150
 """Of tables that go to a file or a pipe."""
 RUNS_MAX = 10_000
+FREE_SIZE_MIN = 8 << 30
+"""Left on the file system before a run starts: it must not fill what others use."""
 KEPT_OF_GOOD = ("report.json", "report.html", "schedule.toml")
 
 
@@ -60,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--schedule", type=Path, metavar="FILE")
     parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where runs are kept")
     parser.add_argument("--loopback", action="store_true", help="no links of their own")
-    parser.add_argument("--keep", action="store_true", help="keep all of good runs, too")
+    parser.add_argument("--keep", action="store_true", help="keep all, the large targets, too")
     for name in SHAPE:
         parser.add_argument(f"--{name}", type=int, metavar="N", help="drawn unless given")
     return parser.parse_args(arguments)
@@ -86,6 +88,8 @@ def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome
     stamp = time.strftime("%Y%m%d-%H%M%S")
     directory: Path = (options.dir / f"{stamp}-seed-{schedule.seed}").absolute()
     directory.mkdir(parents=True)
+    if shutil.disk_usage(directory).free < FREE_SIZE_MIN:
+        raise ScheduleError(f"{directory} has less than {FREE_SIZE_MIN >> 30} GiB left: use --dir")
     links = sandbox.inside() and not schedule.cluster.url
     console.print(f"seed {schedule.seed}, {len(schedule.faults)} faults: {directory}")
 
@@ -97,6 +101,10 @@ def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome
     (directory / "report.json").write_text(found, encoding="utf-8")
     (directory / "report.html").write_text(page_of(outcome), encoding="utf-8")
     show(console, outcome)
+    if not options.keep:
+        # Targets are large, and what they did is in the logs.
+        for disk in directory.glob("*/disk"):
+            shutil.rmtree(disk)
     if outcome.good and not options.keep:
         remove_all_but(directory, KEPT_OF_GOOD)
     return outcome
