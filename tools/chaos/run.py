@@ -14,6 +14,7 @@ from tools.chaos.attack import Doer, DoneFault, Pause, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import Cluster
+from tools.chaos.disks import DiskError
 from tools.chaos.kinds import FaultKind
 from tools.chaos.last_reads import LastReadError, read_all
 from tools.chaos.member import MemberError
@@ -51,7 +52,7 @@ class Run:
         with ExitStack() as stack:
             try:
                 origin = self._attack(path, stack)
-            except (MemberError, LastReadError, ClusterError, WallClockError) as error:
+            except (MemberError, LastReadError, ClusterError, WallClockError, DiskError) as error:
                 self._problems.append(str(error))
         return self._outcome(origin, path)
 

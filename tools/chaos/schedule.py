@@ -86,8 +86,8 @@ class ClusterShape:
     memory: str = "96MiB"
     capacity: str = "256MiB"
     durability: str = "disk"
-    disk: str = ""
-    """Size of a file system, in memory, of each node; none: they share that of the folder."""
+    disk_mib: int = 0
+    """Size of a disk of each node's own, in memory; 0: all share the disk of the folder."""
     url: str = ""
     clocks: bool = True
     """Whether each member has a monotonic clock of its own, as machines have."""
@@ -124,6 +124,10 @@ class Schedule:
         """Raise ScheduleError when it makes no sense."""
         if not 0 < self.duration_s <= DURATION_S_MAX:
             raise ScheduleError(f"duration_s = {self.duration_s} is not within a day")
+        if self.cluster.mgmtds and self.cluster.replicas > self.cluster.nodes:
+            raise ScheduleError(
+                f"{self.cluster.nodes} nodes make no chain of {self.cluster.replicas} replicas"
+            )
         if len(self.faults) > FAULTS_MAX:
             raise ScheduleError(f"{len(self.faults)} faults, {FAULTS_MAX} is the limit")
         for fault in self.faults:
@@ -139,6 +143,9 @@ class Schedule:
                 raise ScheduleError(f"{fault}: `begin` is for commands, and for these only")
             if (fault.kind is FaultKind.CLOCK) != bool(fault.by_s):
                 raise ScheduleError(f"{fault}: `by_s` is for clocks, and for these only")
+            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK)
+            if on_disk and not self.cluster.disk_mib:
+                raise ScheduleError(f"{fault}: takes a disk of its own: give [cluster] disk_mib")
             if self.cluster.url and fault.kind is not FaultKind.COMMAND:
                 raise ScheduleError(f"{fault}: a cluster of the operator's takes commands only")
 
