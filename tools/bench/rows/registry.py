@@ -9,6 +9,7 @@ from tools.bench.rows import (
     cluster_failures,
     cluster_mgmtd,
     cluster_path,
+    cluster_resync,
     comparison,
     device,
     durable_sets,
@@ -61,5 +62,6 @@ GROUPS: Mapping[str, Group] = {
     "cluster-mgmtd": Group(cluster_mgmtd.measure, ("etcd",)),
     "cluster-reads": Group(cluster_devices.reads),
     "cluster-writes": Group(cluster_devices.writes, ("slow-device",)),
+    "cluster-resync": Group(cluster_resync.measure),
     "cluster-path": Group(cluster_path.measure),
 }
