@@ -38,7 +38,7 @@ class Shape:
     mgmtd: int = 1
     metadata: str = ""
     """The URL of the metadata; none: a directory."""
-    mgmtd_options: Mapping[str, str | int] = field(default_factory=dict)
+    mgmtd_options: Mapping[str, str | float] = field(default_factory=dict)
     options: Mapping[str, str | int] = field(default_factory=dict)
     """Of `kvstore storage`."""
     keys: Mapping[str, str | int] = field(default_factory=dict)
@@ -262,6 +262,6 @@ def member_of(
     return Member(name, home, command, environment, address=f"{place.address}:0")
 
 
-def flags(options: Mapping[str, str | int]) -> list[str]:
+def flags(options: Mapping[str, str | float]) -> list[str]:
     """Return options as a command line has them."""
     return [text for name, value in options.items() for text in (f"--{name}", str(value))]
