@@ -40,12 +40,15 @@ bool kv_victims_await_objects(const kv_engine *engine)
            kv_index_count(engine->index) >= engine->options.objects_max;
 }
 
-/* Who waits for a place among the objects need not wait for a flush. */
+/* Its space is there after a flush, its place among the objects at once. */
 void kv_victims_removed(kv_engine *engine, uint64_t size)
 {
     kv_space *space = &engine->space;
 
     space->wanted_size -= size < space->wanted_size ? size : space->wanted_size;
+    if (kv_list_empty(&engine->space_waiters))
+        return;
+    kv_journal_want_flush(engine);
     if (engine->options.objects_max > 0)
         kv_operation_wake_all(&engine->space_waiters);
 }
