@@ -157,6 +157,7 @@ static int eviction_open(kv_engine *engine)
 
     if (result < 0)
         return result;
+    engine->evicts_itself = true;
     engine->eviction_expected = expected;
     found.rows = malloc((count + 1) * sizeof(*found.rows));
     if (!found.rows)

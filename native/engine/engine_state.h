@@ -158,6 +158,8 @@ typedef struct kv_space {
     bool compaction_wanted; /* a set waits for it, or was scattered */
     bool compaction_vain;   /* the last one freed nothing, and nothing was freed since */
     uint32_t reserve_count; /* slabs that only compaction may use */
+    uint64_t wanted_size;   /* that sets wait for, and others are to evict */
+    uint64_t freed;         /* bytes given back so far */
 } kv_space;
 
 typedef struct kv_journal {
@@ -210,6 +212,9 @@ struct kv_engine {
     kv_journal journal;
     kv_eviction *eviction;  /* cache mode */
     uint64_t eviction_expected; /* objects it is prepared for */
+    bool evicts_itself;     /* cache mode; else others choose by victims.c, and `wanted` tells them */
+    void (*wanted)(void *context);
+    void *wanted_context;
     kv_list transfers;      /* free ones */
     kv_list transfer_slabs;
     kv_list memory_waiters; /* operations waiting for a frame */
@@ -324,6 +329,8 @@ struct kv_operation {
     bool keeps;            /* receive: held, or retained when it began */
     bool versioned;        /* receive: see KV_REQUEST_VERSIONED and KV_REQUEST_EXACT */
     bool exact;
+    bool evicts;           /* delete: see KV_REQUEST_EVICTS */
+    bool forsaken;         /* receive: no space will come, do not wait for it */
     bool unstepped;        /* receive: a value is complete and no step has seen it; the stepping thread's */
     bool coming;           /* counted in sets_coming */
     bool complete;         /* every item has its status */
@@ -436,6 +443,10 @@ void kv_space_release(kv_engine *engine);
 /* Cache mode: evict about `size` bytes; returns bytes evicted. */
 uint64_t kv_space_evict(kv_engine *engine, uint64_t size);
 bool kv_space_evict_one(kv_engine *engine);
+/* Bytes of extents. */
+uint64_t kv_space_of(const kv_engine *engine, const kv_object *object);
+/* Cache mode: what is missing to the share that is to be free. */
+uint64_t kv_space_below_watermark(const kv_engine *engine);
 
 /* journal.c. Locked. */
 int kv_journal_open(kv_engine *engine);

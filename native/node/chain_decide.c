@@ -5,6 +5,7 @@
 
 #include "node/chain.h"
 
+#include "node/evictor.h"
 #include "node/resync.h"
 
 #include <assert.h>
@@ -91,7 +92,7 @@ static void decide_client(kv_chain_update *own)
             update->statuses[i] = (uint8_t)judge(own, i, &met);
     }
     update->careful = own->operation == KV_OP_SET && own->retained &&
-                      kv_chain_space(own->chain) < KV_NODE_SPACE_MARGIN;
+                      kv_chain_is_short(own->chain);
 }
 
 /* An item that came before, and was applied. */
@@ -152,6 +153,8 @@ void kv_chain_take_turn(kv_chain_update *own)
         kv_chain_decide(own, KV_WRONG_TARGET);
     } else if (own->batch) {
         kv_sync_look(own->batch); /* kv_chain_decide follows when its values are known */
+    } else if (own->eviction) {
+        kv_evict_look(own->eviction);
     } else if (own->update.source == KV_UPDATE_CLIENT) {
         decide_client(own);
         kv_chain_decide(own, KV_OK);

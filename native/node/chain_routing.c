@@ -25,13 +25,10 @@ static int place_check(kv_node *node, const kv_chain_place *place, uint32_t addr
                        char *message)
 {
     const uint32_t flags = KV_CHAIN_SERVES | KV_CHAIN_SYNCS | KV_CHAIN_HEAD | KV_CHAIN_TAIL;
-    const kv_target *target = kv_node_target(node, place->target);
     const char *wrong = NULL;
 
-    if (!target)
+    if (!kv_node_target(node, place->target))
         wrong = "is not on this node";
-    else if (target->eviction != KV_EVICTION_NONE && place->flags != 0)
-        wrong = "evicts objects by itself: the replicas of a chain would differ";
     else if (place->chain_version == 0 || place->chain_version > KV_CHAIN_VERSION_LIMIT)
         wrong = "has a chain version beyond the limit";
     else if (place->flags & ~flags || !flags_agree(place))

@@ -158,7 +158,7 @@ void kv_chain_begin(kv_chain_update *own)
         kv_chain_came(own);
         return;
     }
-    if (!own->retained) {
+    if (!own->retained && !own->chain->target->caches) {
         receive_begin(own);
     } else if (kv_chain_claim(own, size)) {
         receive_begin(own);

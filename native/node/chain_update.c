@@ -3,6 +3,7 @@
 
 #include "node/chain.h"
 
+#include "node/evictor.h"
 #include "node/resync.h"
 
 #include <assert.h>
@@ -33,7 +34,9 @@ static void change_keys(kv_chain_update *own)
     kv_request *apply = &own->apply;
     int error;
 
-    *apply = (kv_request){.items = own->apply_items, .operation = own->operation};
+    *apply = (kv_request){.items = own->apply_items,
+                          .operation = own->operation,
+                          .flags = own->evicts ? KV_REQUEST_EVICTS : 0};
     for (uint32_t i = 0; i < own->update.count; i++)
         if (own->update.statuses[i] == KV_OK && !own->here[i]) {
             own->apply_indices[apply->count] = i;
@@ -58,7 +61,9 @@ static void apply(kv_chain_update *own)
 {
     assert(!own->settled && !own->batch);
     own->settled = true;
-    if (own->operation == KV_OP_SET)
+    if (own->eviction)
+        kv_evict_apply(own->eviction);
+    else if (own->operation == KV_OP_SET)
         settle(own);
     else
         change_keys(own);
@@ -144,15 +149,15 @@ static void forward_item(void *context, uint32_t i, kv_forward_item *item)
 {
     const kv_chain_update *own = context;
     const kv_update_key *key = &own->update.keys[i];
-    const kv_request *request = own->batch ? kv_sync_request(own->batch) : &own->request->request;
-    bool set = own->operation == KV_OP_SET;
+    const kv_request *request;
 
     *item = (kv_forward_item){.key = key->key,
                               .key_size = key->key_size,
                               .version = own->versions[i],
                               .status = own->update.statuses[i]};
-    if (!set || item->status != KV_OK)
+    if (own->operation != KV_OP_SET || item->status != KV_OK)
         return;
+    request = own->batch ? kv_sync_request(own->batch) : &own->request->request;
     item->value_size = own->batch ? request->items[i].result_size : request->items[i].value_size;
     item->checksum = request->stats[i].checksum;
     item->expiry_ms = request->stats[i].expiry_ms;
@@ -165,7 +170,8 @@ static uint32_t forward_encode(kv_peer_message *message, kv_message_head *head, 
     kv_wire_forward wire = {.forward = own->batch ? KV_FORWARD_SYNC : KV_FORWARD_UPDATE,
                             .operation = own->operation,
                             .target = own->sent_target,
-                            .flags = own->sent_careful ? KV_FORWARD_CAREFUL : 0,
+                            .flags = (own->sent_careful ? KV_FORWARD_CAREFUL : 0) |
+                                     (own->evicts ? KV_FORWARD_EVICTS : 0),
                             .attempt = own->sent_attempt,
                             .chain_version = own->sent_version,
                             .ttl_ms = own->ttl_ms,
@@ -197,7 +203,7 @@ static uint32_t forward_value(kv_peer_message *message, uint32_t i, struct iovec
 
 static kv_peer *peer_of(kv_chain_update *own)
 {
-    return own->chain->peers[own->loop - own->chain->node->loops];
+    return *kv_chain_peer_place(own->chain, own->loop, own->evicts);
 }
 
 static int forward_answered(kv_peer_message *message, const kv_message_head *head,
@@ -260,7 +266,7 @@ static void forward(kv_chain_update *own)
         pass_unretained(own);
         return;
     }
-    peer = kv_chain_peer(own->chain, own->loop);
+    peer = kv_chain_peer(own->chain, own->loop, own->evicts);
     if (!peer) {
         kv_chain_fail(own->chain, ENOMEM, "it cannot forward an update of its chain");
         return;
@@ -380,7 +386,7 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
         kv_peer_drop(peer, &own->message);
     if (!own->ending && own->claim == KV_CLAIM_WAITS && kv_chain_unclaim(own))
         own->waits = false;
-    if (!own->ending && !own->batch && request->operation && !request->answered)
+    if (!own->ending && request && request->operation && !request->answered)
         kv_operation_abort(request->operation, KV_CANCELLED);
     own->ending = true;
     own->end_status = status;
@@ -388,6 +394,8 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
         return; /* the peer, or the mail of the claim, comes back to it */
     if (own->batch)
         kv_sync_ended(own->batch, status);
+    else if (own->eviction)
+        kv_evict_ended(own->eviction, status);
     else if (!request->operation || request->answered)
         conclude(own);
 }

@@ -60,6 +60,7 @@ static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wir
     own->ttl_ms = wire->ttl_ms;
     own->refusable = wire->flags & KV_FORWARD_CAREFUL;
     own->exact = wire->forward == KV_FORWARD_SYNC;
+    own->evicts = wire->flags & KV_FORWARD_EVICTS;
     own->channel = wire->channel;
     own->sequence = wire->sequence;
     memcpy(own->client, wire->client, KV_CLIENT_ID_SIZE);

@@ -42,8 +42,9 @@ typedef struct kv_target {
     atomic_bool offline_told; /* an event said so */
     uint64_t ttl_ms;          /* default of its objects */
     uint64_t objects_max;
-    uint32_t eviction;
     uint64_t memory_size;     /* of its DRAM tier */
+    uint64_t capacity;
+    bool caches;              /* cache mode */
     /* Its part in a chain; NULL: nobody told this node of chains, and it serves by itself. Set
      * once, with everything behind it (release), by kv_node_set_chains. */
     _Atomic(kv_chain *) chain;

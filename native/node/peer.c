@@ -19,7 +19,7 @@
 static const kv_socket_events peer_events;
 static void timer_expires(kv_timer *timer);
 
-kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop)
+kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, bool evicts)
 {
     kv_peer *peer = calloc(1, sizeof(*peer));
     uint64_t seed = 0;
@@ -30,6 +30,7 @@ kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop)
     kv_random_init(&peer->random, seed);
     peer->chain = chain;
     peer->loop = loop;
+    peer->evicts = evicts;
     peer->aim.endpoint = KV_CHAIN_NO_ENDPOINT;
     peer->timer.expire = timer_expires;
     kv_list_init(&peer->touched_link);
@@ -60,7 +61,7 @@ static void peer_free(kv_peer *peer)
     kv_timer_stop(peer->loop->reactor, &peer->timer);
     kv_list_remove(&peer->touched_link);
     kv_list_remove(&peer->link);
-    peer->chain->peers[peer->loop - peer->loop->node->loops] = NULL;
+    *kv_chain_peer_place(peer->chain, peer->loop, peer->evicts) = NULL;
     free(peer);
 }
 

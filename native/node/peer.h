@@ -91,6 +91,7 @@ struct kv_peer {
     kv_timer timer;
     kv_chain *chain;
     kv_loop *loop;
+    bool evicts;           /* it carries evictions, and nothing else */
     kv_list link;          /* loop->peers */
     kv_list touched_link;  /* loop->peers_touched */
     kv_peer_state state;
@@ -130,7 +131,7 @@ struct kv_peer {
 };
 
 /* peer.c. NULL: no memory. */
-kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop);
+kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, bool evicts);
 /* While a loop stops: each is closed and freed. */
 void kv_peer_close_all(kv_loop *loop);
 void kv_peer_work_all(kv_loop *loop);

@@ -16,7 +16,7 @@
 static void message_send(kv_resync *resync, const kv_peer_sender *sender, uint32_t kind,
                          uint32_t count)
 {
-    kv_peer *peer = kv_chain_peer(resync->chain, resync->loop);
+    kv_peer *peer = kv_chain_peer(resync->chain, resync->loop, false);
 
     assert(!resync->asked && resync->message.state == KV_PEER_IDLE);
     if (!peer) {

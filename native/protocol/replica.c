@@ -356,6 +356,12 @@ bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t
            (replica->view.has_successor || holder->forwarded);
 }
 
+bool kv_replica_is_held(const kv_replica *replica, const uint8_t *key, uint32_t key_size,
+                        uint64_t hash)
+{
+    return kv_replica_holder(replica, key, key_size, hash) != NULL;
+}
+
 uint64_t kv_replica_given_up(const kv_replica *replica)
 {
     return replica->given_up;

@@ -165,6 +165,8 @@ kv_update *kv_replica_next(kv_replica *replica, uint32_t *effects);
 /* A read's question, before it looks the key up and again afterwards. What it looked up was committed while it was under way if the target served and the key was clean both times, and kv_replica_given_up
  * was the same. One time is not enough: before, an update may start and be seen; after, one may have ended that the tail showed to others before this target had applied it. */
 bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t key_size, uint64_t hash);
+/* Whether an update that has not ended has this key. */
+bool kv_replica_is_held(const kv_replica *replica, const uint8_t *key, uint32_t key_size, uint64_t hash);
 /* How many updates ended with KV_OUTCOME_UNKNOWN after their turn. */
 uint64_t kv_replica_given_up(const kv_replica *replica);
 /* How many updates had their turn so far, and whether those that had it when it was so many have all ended. */

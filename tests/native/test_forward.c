@@ -423,6 +423,8 @@ static void replies_go_round(void)
         kv_wire_forwarded answer = {.status = (int32_t)kv_random_below(&random, KV_DIRTY + 1),
                                     .chain_version = kv_random_next(&random),
                                     .space_free = kv_random_next(&random),
+                                    .space_wanted = kv_random_next(&random),
+                                    .objects_wanted = kv_random_next(&random),
                                     .statuses = statuses};
         uint8_t *columns = malloc(kv_forwarded_columns_size(asked));
         kv_wire_forwarded view;
@@ -436,6 +438,8 @@ static void replies_go_round(void)
         assert(kv_forwarded_decode(&head, columns, asked, &view) == 0);
         assert(view.status == answer.status && view.count == answer.count);
         assert(view.chain_version == answer.chain_version && view.space_free == answer.space_free);
+        assert(view.space_wanted == answer.space_wanted);
+        assert(view.objects_wanted == answer.objects_wanted);
         assert(memcmp(view.statuses, statuses, view.count) == 0);
         if (answer.status == KV_OK)
             assert(kv_forwarded_decode(&head, columns, asked + 1, &view) == -EBADMSG);
@@ -447,10 +451,12 @@ static void replies_that_do_not_fit_are_refused(void)
 {
     static const uint8_t statuses[2] = {KV_OK, KV_NO_SPACE};
     static const uint8_t expected[] = {0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
-                                       5, 0, 0, 0, 0, 0, 0, 0, 0, 3};
+                                       5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0,
+                                       0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 3};
     kv_wire_forwarded answer = {.count = 2, .chain_version = 9, .space_free = 5,
+                                .space_wanted = 6, .objects_wanted = 7,
                                 .statuses = statuses};
-    uint8_t columns[32] = {0};
+    uint8_t columns[48] = {0};
     kv_wire_forwarded view;
     kv_message_head head = answer_encode(&answer, columns), other = head;
 
@@ -467,9 +473,9 @@ static void replies_that_do_not_fit_are_refused(void)
         assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
         columns[at] = 0;
     }
-    columns[25] = KV_DIRTY + 1;
+    columns[41] = KV_DIRTY + 1;
     assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
-    columns[25] = KV_OK;
+    columns[41] = KV_OK;
     columns[4] = KV_BUSY; /* says nothing of items */
     assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
     columns[4] = KV_DIRTY + 1;
