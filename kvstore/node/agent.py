@@ -30,6 +30,7 @@ from kvstore.errors import (
     NotRegisteredError,
     StoreAccessError,
 )
+from kvstore.node.devices import Devices
 from kvstore.node.log import Log
 from kvstore.node.membership import (
     NOT_CONFIGURED,
@@ -120,6 +121,7 @@ class Agent:
         self._lease_end_ns = 0
         self._returned = False
         self._retired: frozenset[TargetId] = frozenset()
+        self._devices = Devices()
         self._leaving = False
         self._refused = False
         self._due = asyncio.Event()
@@ -236,12 +238,27 @@ class Agent:
             await self._wait_until(next_s)
 
     def _heartbeat(self) -> Heartbeat:
+        states = self._node.chain_states()
+        self._look_at_devices(states)
         return Heartbeat(
             node=self._registration.id,
             incarnation=self._registration.incarnation,
             routing_version=self._configuration.routing_version,
-            targets=reports_of(self._node.chain_states(), self._withheld()),
+            targets=reports_of(states, self._withheld(), self._devices.left_out),
         )
+
+    def _look_at_devices(self, states: Sequence[ChainState]) -> None:
+        """Stop serving a target whose device does not answer, before that is reported."""
+        before = self._devices.left_out
+        self._devices.look(states, self._routing, time.monotonic())
+        after = self._devices.left_out
+        if after == before:
+            return
+        for target in sorted(after - before):
+            self.log.error("the device of a target does not answer", target=target)
+        for target in sorted(before - after):
+            self.log.info("a target comes back, with its device", target=target)
+        self._configure()
 
     def _take(self, answer: HeartbeatAnswer, sent_ns: int) -> None:
         """Take a lease, or what mgmtd wants first."""
@@ -254,14 +271,24 @@ class Agent:
             self._node.set_lease(self._lease_end_ns)
             self._renewed.set()
         new = self._wanted_back(answer.retire)
+        needed = self._needed_again(answer)
         if new:
             self.log.info("targets retire", targets=sorted(new))
-            self._retired |= new
+        if needed:
+            self.log.info("targets are needed again", targets=sorted(needed))
+        if new or needed:
+            self._retired = (self._retired | new) - needed
             self._configure()
             self._due.set()
 
     def _wanted_back(self, retire: Collection[TargetId]) -> frozenset[TargetId]:
         return (frozenset(retire) & in_chains(self._routing)) - self._retired
+
+    def _needed_again(self, answer: HeartbeatAnswer) -> frozenset[TargetId]:
+        """Return what is not to retire any more: by older routing info it may have left already."""
+        if self._routing.version < answer.routing_version:
+            return frozenset()
+        return self._retired - frozenset(answer.retire)
 
     async def _wait_until(self, end_s: float) -> None:
         try:
@@ -296,7 +323,8 @@ class Agent:
         self._configure()
 
     def _withheld(self) -> frozenset[TargetId]:
-        return self._retired if self._returned else self._targets
+        own = self._retired if self._returned else self._targets
+        return own | self._devices.left_out
 
     def _configure(self) -> None:
         """Tell the core its places, and mgmtd at once where they have changed."""

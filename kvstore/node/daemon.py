@@ -255,7 +255,8 @@ class Daemon:
         self._log = make_log(taken.log, taken.log_level).bind(node=taken.node)
         self._events.log = self._log
         if self._member is not None:
-            self._member.agent.log = self._log
+            self._member.agent.log = self._member.healer.log = self._log
+            self._member.secret = secret.secret
         self._write_ready_file()
         self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
         if fixed:

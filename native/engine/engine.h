@@ -202,6 +202,17 @@ int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run 
 int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max, void *buffer, uint64_t size,
                          uint64_t *objects, uint64_t *bytes, kv_engine_run *run, void *runner);
 
+/* Objects whose values could not be read, as entries of kv_engine_list_stored; those that do not fit are left out. Some are known; more are found by reading. */
+int64_t kv_engine_damaged(kv_engine *engine, void *buffer, uint64_t size);
+/* How many were known when they were last listed, and since. */
+uint32_t kv_engine_damaged_count(kv_engine *engine);
+/* Replace the value of a damaged object by what another copy holds; the object stays as it is otherwise. -ENOENT: it is not damaged, or another one by now. -EBADMSG: these are not the
+ * bytes that it was set with. -ENOSPC, -EIO. */
+int kv_engine_repair(kv_engine *engine, const void *key, uint32_t key_size, const void *value, uint32_t value_size,
+                     kv_engine_run *run, void *runner);
+/* How long device operations have been out, as far as it was watched: call it several times a second, with any clock that goes on. */
+void kv_engine_watch_io(kv_engine *engine, uint64_t now_ns, uint64_t *oldest_ns, uint64_t *silent_ns);
+
 int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, uint32_t prefix_size, void *buffer, uint64_t size);
 int kv_engine_slabs(kv_engine *engine, kv_slab_row *rows, int rows_max);
 void kv_engine_statistics(kv_engine *engine, kv_store_statistics *statistics);

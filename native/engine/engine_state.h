@@ -15,10 +15,12 @@
 #define KV_ENGINE_STATE_H
 
 #include "bytes/list.h"
+#include "engine/damage.h"
 #include "engine/engine.h"
 #include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/index.h"
+#include "engine/io_watch.h"
 #include "engine/slab.h"
 
 #include <pthread.h>
@@ -121,6 +123,7 @@ typedef struct kv_transfer {
     uint32_t first;          /* works [first, first + count) of that operation whose run is `run` */
     uint32_t count;
     uint32_t run;
+    uint8_t generation;      /* of io_watch */
 } kv_transfer;
 
 /* The works of an operation that one device write stores. */
@@ -188,6 +191,7 @@ typedef struct kv_journal {
     uint32_t groups_held;   /* written since the last flush began */
     uint64_t bytes_unflushed;
     uint32_t files_unflushed;
+    uint8_t write_generation, flush_generation; /* of io_watch */
     kv_io write_io;
     kv_io flush_io;
     kv_list waiters;        /* operations: see kv_operation.wait_sequence */
@@ -242,6 +246,8 @@ struct kv_engine {
     uint64_t kept_size;   /* of the DRAM tier, by operations that keep their values */
     uint64_t held_objects; /* items of held sets that may become objects of their own */
     kv_store_statistics statistics;
+    kv_io_watch io_watch;   /* of values and of the journal */
+    kv_damage damage;
 };
 
 typedef enum kv_work_state {

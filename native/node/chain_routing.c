@@ -3,6 +3,7 @@
 #include "node/chain.h"
 
 #include "client/addresses.h"
+#include "embedded/owner.h"
 #include "node/resync.h"
 
 #include <assert.h>
@@ -195,6 +196,16 @@ static void chain_state(kv_chain *chain, const kv_store_statistics *statistics,
     kv_resync_state(chain->resync, state);
 }
 
+static void device_state(kv_target *target, kv_chain_state *state)
+{
+    uint64_t oldest_ns, silent_ns;
+
+    kv_engine_watch_io(target->engine, kv_clock_ns(), &oldest_ns, &silent_ns);
+    state->io_oldest_ms = oldest_ns / 1000000;
+    state->io_silent_ms = silent_ns / 1000000;
+    state->damaged = kv_engine_damaged_count(target->engine);
+}
+
 int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max)
 {
     for (uint32_t i = 0; i < node->target_count && (int)i < max; i++) {
@@ -212,8 +223,26 @@ int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max)
                                      .local = statistics.offline ? KV_LOCAL_OFFLINE
                                                                  : KV_LOCAL_ONLINE,
                                      .error = (int32_t)statistics.offline};
+        device_state(target, &states[i]);
         if (chain)
             chain_state(chain, &statistics, &states[i]);
     }
     return (int)node->target_count;
+}
+
+int64_t kv_node_damaged(kv_node *node, uint32_t number, void *buffer, uint64_t size)
+{
+    kv_target *target = kv_node_target(node, number);
+
+    return target ? kv_engine_damaged(target->engine, buffer, size) : -ENOENT;
+}
+
+int kv_node_repair(kv_node *node, uint32_t number, const void *key, uint32_t key_size,
+                   const void *value, uint32_t value_size)
+{
+    kv_target *target = kv_node_target(node, number);
+
+    if (!target)
+        return -ENOENT;
+    return kv_store_repair(target->store, key, key_size, value, value_size);
 }
