@@ -8,6 +8,7 @@ import pytest
 from tools.chaos.attack import steps_of
 from tools.chaos.drawing import draw_schedule, drawable
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
+from tools.chaos.run import prefixed
 from tools.chaos.schedule import (
     ClusterShape,
     Fault,
@@ -50,6 +51,15 @@ def test_a_seed_always_draws_the_same_schedule_that_makes_sense(seed: int, tmp_p
 
     assert schedule == drawn(seed) == read_schedule(path)
     assert schedule.faults
+
+
+def test_each_run_on_a_cluster_of_the_operators_has_keys_of_its_own() -> None:
+    schedule = Schedule(7, 60.0, ClusterShape(url="kv://10.0.0.1:7300"))
+
+    prefixes = {prefixed(schedule).work.prefix for _ in range(2)}
+
+    assert 2 == len(prefixes - {""})
+    assert drawn(1) == prefixed(drawn(1))
 
 
 def test_every_kind_is_drawn_by_some_seed() -> None:

@@ -5,8 +5,10 @@ and what was recorded until then is in the directory.
 """
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tools.chaos.actions import Actions, Commands
@@ -16,7 +18,7 @@ from tools.chaos.clients import Clients
 from tools.chaos.cluster import Cluster
 from tools.chaos.disks import DiskError
 from tools.chaos.kinds import FaultKind
-from tools.chaos.last_reads import LastReadError, read_all
+from tools.chaos.last_reads import LastReadError, read_all, remove_all
 from tools.chaos.member import MemberError
 from tools.chaos.network import Network
 from tools.chaos.outcome import Outcome, windows_of
@@ -36,7 +38,7 @@ class Run:
 
     def __init__(self, schedule: Schedule, directory: Path, *, links: bool, say: Say) -> None:
         """Do nothing yet; *links*: whether members get links of their own."""
-        self._schedule = schedule
+        self._schedule = prefixed(schedule)
         self._directory = directory
         self._links = links
         self._say = say
@@ -92,7 +94,9 @@ class Run:
             self._wait_until_whole(cluster, watch)
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
-        if cluster is not None:
+        if cluster is None:
+            remove_all(url, schedule.work)
+        else:
             self._problems += cluster.compare_replicas()
             cluster.stop()
         return origin
@@ -140,6 +144,14 @@ class Run:
             problems=tuple(self._problems),
             replay=f"{os.path.relpath('.venv/bin/python')} -m tools.chaos --schedule {path}",
         )
+
+
+def prefixed(schedule: Schedule) -> Schedule:
+    """Return the schedule with keys that nobody else has, where the cluster may hold others."""
+    if not schedule.cluster.url:
+        return schedule
+    work = replace(schedule.work, prefix=f"chaos-{time.time_ns()}-")
+    return replace(schedule, work=work)
 
 
 def with_deadline(url: str, timeout_s: float) -> str:

@@ -108,6 +108,8 @@ class Work:
     """Between two batches of one task, on average."""
     timeout_s: float = 20.0
     """Deadline of a batch; what is not answered by then has an unknown outcome."""
+    prefix: str = ""
+    """Of all keys; each run on a cluster of the operator's has one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
