@@ -26,9 +26,9 @@
  *   │ u32 │ u8     │ u8 × 3   │ u64           │ u64        │ u8 × n   │
  *   └─────┴────────┴──────────┴───────────────┴────────────┴──────────┘
  *
- * Every column is there for every operation; what an operation or an item does not have is 0. Wide
- * columns come first, so that each is aligned if the message is. Guarantees that each update has one
- * encoding, and that what decodes is one. */
+ * Every column is there for every operation; what an operation or an item does not have is 0.
+ * Wide columns come first, so that each is aligned if the message is. Guarantees that each update
+ * has one encoding, and that what decodes is one. */
 
 #include "protocol/forward.h"
 
