@@ -27,9 +27,9 @@
  *   │     │        │          │               │            │ u64    │u64     │          │
  *   └─────┴────────┴──────────┴───────────────┴────────────┴────────┴────────┴──────────┘
  *
- * Every column is there for every operation; what an operation or an item does not have is 0. Wide
- * columns come first, so that each is aligned if the message is. Guarantees that each update has one
- * encoding, and that what decodes is one. */
+ * Every column is there for every operation; what an operation or an item does not have is 0.
+ * Wide columns come first, so that each is aligned if the message is. Guarantees that each update
+ * has one encoding, and that what decodes is one. */
 
 #include "protocol/forward.h"
 

@@ -152,7 +152,8 @@ kv_status kv_replica_admits(const kv_replica *replica, kv_update_source source,
     return view->syncs && replica->lost_count > 0 ? KV_BUSY : KV_OK;
 }
 
-/* An older attempt than one that was heard of may have been overtaken by it, and by what came after. */
+/* An older attempt than one that was heard of may have been overtaken by it, and by what came
+ * after. */
 static bool attempt_hear(kv_replica *replica, const kv_update *update)
 {
     if (update->source != KV_UPDATE_PEER)

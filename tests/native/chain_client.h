@@ -1,5 +1,5 @@
-/* Simulated clients: each has one operation at a time, repeats it until it hears what became of it, and writes down
- * what it saw. */
+/* Simulated clients: each has one operation at a time, repeats it until it hears what became of
+ * it, and writes down what it saw. */
 #ifndef KV_CHAIN_CLIENT_H
 #define KV_CHAIN_CLIENT_H
 

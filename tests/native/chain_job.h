@@ -1,5 +1,6 @@
-/* Jobs of a simulated target: each is one update that its replica drives, from the message that brought it to the
- * reply. What a real node does with an engine and sockets, this does with a table of values. */
+/* Jobs of a simulated target: each is one update that its replica drives, from the message that
+ * brought it to the reply. What a real node does with an engine and sockets, this does with a
+ * table of values. */
 #ifndef KV_CHAIN_JOB_H
 #define KV_CHAIN_JOB_H
 

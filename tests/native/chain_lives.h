@@ -1,9 +1,10 @@
-/* One life of a simulated chain, from a seed: clients at work while targets are killed, stopped and cut off; then quiet. Shared by
- * the tests and by the long simulation.
+/* One life of a simulated chain, from a seed: clients at work while targets are killed, stopped
+ * and cut off; then quiet. Shared by the tests and by the long simulation.
  *
- * What is checked: the invariants of every replica after every event; that a version names one value; that what clients
- * saw of each key has an order, which also says that nothing acknowledged was lost and nothing happened twice; that all
- * comes to rest once faults stop; and that all targets hold the same then. */
+ * What is checked: the invariants of every replica after every event; that a version names one
+ * value; that what clients saw of each key has an order, which also says that nothing
+ * acknowledged was lost and nothing happened twice; that all comes to rest once faults stop; and
+ * that all targets hold the same then. */
 #ifndef KV_CHAIN_LIVES_H
 #define KV_CHAIN_LIVES_H
 
@@ -16,13 +17,15 @@
 
 static inline void fault_kill(chain_world *world, chain_target *target)
 {
+    uint64_t down = brief(world, chain_one_in(world, 2) ? 20 : 500);
+
     if (!target->up)
         return;
     chain_say(world, "target %u is killed", target->id);
     world->tally->kills++;
     target_kill(world, target);
-    agenda_push(world, (chain_event){.time = world->now + brief(world, chain_one_in(world, 2) ? 20 : 500),
-                                     .kind = EVENT_START, .actor = target->id});
+    agenda_push(world, (chain_event){.time = world->now + down, .kind = EVENT_START,
+                                     .actor = target->id});
 }
 
 /* One of the connections that were opened last, which are those in use. */
@@ -47,7 +50,8 @@ static inline void fault_cut_peer(chain_world *world, const chain_target *target
     connection_cut(world, peer);
 }
 
-/* It loses its connection and hears nothing for a while: what became of its operation, it learns from others. */
+/* It loses its connection and hears nothing for a while: what became of its operation, it learns
+ * from others. */
 static inline void fault_sleep(chain_world *world)
 {
     chain_client *client = &world->clients[chain_draw(world, CHAIN_CLIENTS)];

@@ -1,4 +1,5 @@
-/* A simulated target: its process, what it hears, what it answers, and how it feeds a successor that syncs. */
+/* A simulated target: its process, what it hears, what it answers, and how it feeds a successor
+ * that syncs. */
 #ifndef KV_CHAIN_TARGET_H
 #define KV_CHAIN_TARGET_H
 
@@ -40,8 +41,8 @@ static inline void target_discard(chain_target *target)
             KV_CONTAINER(update, chain_job, update)->applying = true;
 }
 
-/* The process is gone, and with it whatever it had not applied. The replica is emptied by the way that
- * leaving the chain would take. */
+/* The process is gone, and with it whatever it had not applied. The replica is emptied by the way
+ * that leaving the chain would take. */
 static inline void target_kill(chain_world *world, chain_target *target)
 {
     kv_replica_view none = {0};
@@ -160,7 +161,8 @@ static inline void read_end(chain_world *world, chain_target *target, chain_read
     free(read);
 }
 
-/* The key is clean before the value is looked up and after: then it was committed at some time in between. */
+/* The key is clean before the value is looked up and after: then it was committed at some time in
+ * between. */
 static inline void read_event(chain_world *world, chain_target *target, const chain_event *event)
 {
     kv_list *at = target->reads.next;
@@ -351,7 +353,7 @@ static inline void target_notice(chain_world *world, chain_target *target, uint3
     target_pump(world, target);
 }
 
-/* A target that is up to date before it syncs may have missed updates, and says so by forgetting. */
+/* A target that syncs may have missed updates before, so that its records are worth nothing. */
 static inline void target_configure(chain_world *world, chain_target *target,
                                     const chain_routing *routing)
 {

@@ -1,10 +1,12 @@
-/* A small world of chains for simulation: virtual time, an agenda of events, connections that delay and break, and
- * what messages say. One seed is one world; nothing in it is random but by its seed.
+/* A small world of chains for simulation: virtual time, an agenda of events, connections that
+ * delay and break, and what messages say. One seed is one world; nothing in it is random but by
+ * its seed.
  *
- * Times are microseconds. Actors are targets (one to a node, each a process that may be killed, stopped and
- * started again), clients, and the manager. A connection has an opener, carries messages in order both
- * ways, and may be cut at any time. The opener hears nothing more of it from then on, but what it sent may still
- * arrive, much later, and after what it sends by another one. */
+ * Times are microseconds. Actors are targets (one to a node, each a process that may be killed,
+ * stopped and started again), clients, and the manager. A connection has an opener, carries
+ * messages in order both ways, and may be cut at any time. The opener hears nothing more of it
+ * from then on, but what it sent may still arrive, much later, and after what it sends by another
+ * one. */
 #ifndef KV_CHAIN_WORLD_H
 #define KV_CHAIN_WORLD_H
 
@@ -36,7 +38,11 @@
 #define SECOND 1000000u
 #define FOREVER UINT64_MAX
 
-enum { ACTOR_MANAGER = CHAIN_TARGETS_MAX, ACTOR_CLIENTS, ACTOR_NOBODY = ACTOR_CLIENTS + CHAIN_CLIENTS };
+enum {
+    ACTOR_MANAGER = CHAIN_TARGETS_MAX,
+    ACTOR_CLIENTS,
+    ACTOR_NOBODY = ACTOR_CLIENTS + CHAIN_CLIENTS
+};
 
 typedef enum chain_state {
     STATE_OFFLINE,
@@ -93,7 +99,7 @@ typedef struct chain_message {
     chain_item items[CHAIN_KEYS];
     uint32_t run;        /* heartbeat: of the process */
     uint64_t sent;
-    chain_state local;   /* OFFLINE, WAITING: it is open, SERVING: lacks nothing as of chain_version */
+    chain_state local;   /* OFFLINE, WAITING (open), SERVING (lacks nothing as of chain_version) */
     chain_routing routing;
 } chain_message;
 
@@ -211,8 +217,8 @@ typedef struct chain_client {
 } chain_client;
 
 typedef struct chain_tally {
-    uint64_t seeds, events, operations, unknown, changes, kills, cuts, stops, dirty, syncs, refusals,
-        time_us;
+    uint64_t seeds, events, operations, unknown, changes, kills, cuts, stops;
+    uint64_t dirty, syncs, refusals, time_us;
 } chain_tally;
 
 typedef struct chain_world {
@@ -430,14 +436,17 @@ static inline void message_drop_in(chain_world *world, chain_message *message, u
     message_post(world, message, world->now + chain_delay(world));
 }
 
-/* Whether a message that is there now is to be heard; one may be put off by the cut of its connection. */
+/* Whether a message that is there now is to be heard; one may be put off by the cut of its
+ * connection. */
 static inline bool message_arrives(chain_world *world, chain_message *message)
 {
     chain_connection *connection = &world->connections[message->connection];
+    uint32_t run;
 
     if (message->connection == 0)
         return chain_run(world, message->to) != 0;
-    if (chain_run(world, message->to) != (message->reply ? connection->from_run : connection->to_run))
+    run = message->reply ? connection->from_run : connection->to_run;
+    if (chain_run(world, message->to) != run)
         return false;
     if (connection->open)
         return true;

@@ -1,8 +1,8 @@
 /* The chain protocol at one target, by transcripts: events in, exact effects out.
  *
- * tests/scenarios/replica/ holds them. A line that begins with "# " opens a scenario with a new replica,
- * and says its rule; further such lines go on saying it. Every other line is an event, and the indented lines
- * below it are what comes of it, in order:
+ * tests/scenarios/replica/ holds them. A line that begins with "# " opens a scenario with a new
+ * replica, and says its rule; further such lines go on saying it. Every other line is an event,
+ * and the indented lines below it are what comes of it, in order:
  *
  *   view VERSION [serves|syncs] [head] [next TARGET [syncing]]   view none
  *   client NAME VERSION KEY...        peer NAME VERSION.ATTEMPT OBJECT-VERSION KEY...
@@ -13,9 +13,9 @@
  *
  * An event behind "& " is followed by the next one before its effects are taken.
  *
- * A key is a word; KEY!STATUS is an item that was refused. Versions of objects are chain version and
- * sequence, as 5.1. After each event the invariants are checked; a scenario ends with leaving the
- * chain, after which nothing is left. */
+ * A key is a word; KEY!STATUS is an item that was refused. Versions of objects are chain version
+ * and sequence, as 5.1. After each event the invariants are checked; a scenario ends with leaving
+ * the chain, after which nothing is left. */
 
 #include "engine/engine.h"
 #include "protocol/replica.h"
@@ -387,7 +387,8 @@ static void words_read(script *all, char *line)
     }
 }
 
-/* Leave the chain: what is being decided or applied ends when that is over, everything else at once. */
+/* Leave the chain: what is being decided or applied ends when that is over, everything else at
+ * once. */
 static void scenario_close(script *all)
 {
     kv_replica_view none = {0};
