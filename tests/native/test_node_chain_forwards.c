@@ -1,5 +1,6 @@
 /* A target whose predecessor the test plays: what it takes in, what it refuses, and whom it cuts. */
 
+#include "node/node_limits.h"
 #include "node_predecessor.h"
 
 static const uint32_t order[] = {1, 0};
@@ -180,7 +181,7 @@ static void places_are_checked(chain_world *world)
     push = push_plan(world, KV_FORWARD_UPDATE, KV_OP_SET, &batch);
     push.wire.attempt = 3;
     cut_for(world, &push, 0, 0);
-    cut_for(world, &push, 4, 0);
+    cut_for(world, &push, KV_NODE_POOLS, 0);
     cut_for(world, &push, 1, 2);
     batch_free(&batch);
 }
