@@ -50,6 +50,7 @@
 #define KV_NODE_OBJECTS_MARGIN 65536u  /* the same for objects below a limit of theirs */
 #define KV_NODE_SPACE_AGE_MS 10u       /* how old the figure for free space may be */
 #define KV_NODE_REPLICA_PLACES 4096u
+#define KV_NODE_STRANDED_MS 2000u      /* a request this old waits for nothing good at a target that left its chain */
 
 /* A connection to another node of a chain. */
 #define KV_NODE_PEER_IN_FLIGHT 64u

@@ -142,6 +142,27 @@ static void the_next_head_knows_what_the_last_one_did(chain_world *world)
     batch_free(&batch);
 }
 
+/* A request that is not answered when its target leaves the chain, here because nobody reads the
+ * first of its values: nobody is to wait for a device that may never answer. */
+static void what_waits_at_a_target_that_left_is_cut(chain_world *world)
+{
+    static const uint32_t elsewhere[] = {1};
+    node_client client = client_open(&world->nodes[0], 8);
+    node_batch batch = batch_make(10, 4u << 20);
+    kv_node_event event;
+
+    client_set(&client, &batch, "large", UINT32_MAX);
+    client_send(&client, batch_prepare(&batch, KV_OP_GET, "large", 0));
+    world->routing_version++;
+    world->chain_version++;
+    chain_tell(world, 0, elsewhere, 1, false);
+    event = world_event(&world->nodes[0], KV_EVENT_CUT_STALLED);
+    assert(strstr(event.text, "target 1 left its chain"));
+    client_expect_end(&client);
+    client_close(&client);
+    batch_free(&batch);
+}
+
 static void with_chain(uint32_t count, const node_world *plan, void (*test)(chain_world *world))
 {
     chain_world world;
@@ -167,6 +188,7 @@ int main(void)
 
     for (uint32_t count = 1; count <= 3; count++)
         with_chain(count, &plan, everything);
+    with_chain(1, &plan, what_waits_at_a_target_that_left_is_cut);
     plan.options.reactors = 2;
     plan.store.capacity = 2ull << 30; /* enough not to be careful */
     plan.store.durability = KV_DURABILITY_DISK;
