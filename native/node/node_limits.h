@@ -53,6 +53,7 @@
 #define KV_NODE_APPLY_TRIES 500u      /* of deletes and pins that find no room in the journal, */
 #define KV_NODE_APPLY_PAUSE_MS 10u    /* so often: a checkpoint makes some */
 #define KV_NODE_REPLICA_PLACES 4096u
+#define KV_NODE_STRANDED_MS 2000u      /* a request this old waits for nothing good at a target that left its chain */
 
 /* Cache mode of a chain. Space is evicted ahead of need, so what is on its way may take a part of
  * it only: the rest can always be evicted. */

@@ -373,6 +373,9 @@ void kv_forwarding_begin(kv_session *session, const kv_message_head *head, const
 /* serving.c: their operations. */
 void kv_serving_init(kv_node_request *request);
 void kv_serving_begin(kv_node_request *request, uint32_t timeout_ms);
+/* A target that a request of this connection has waited for too long, and that has no part in its
+ * chain any more: its device may never answer. NULL: none. */
+const kv_target *kv_serving_stranded(const kv_session *session, uint64_t now_ns);
 /* Every item has its status. */
 void kv_serving_answered(kv_node_request *request);
 /* All items come to `status`, without an operation. */

@@ -408,6 +408,32 @@ void kv_serving_cancel(kv_session *session, uint64_t id)
     }
 }
 
+static bool is_stranded(const kv_node_request *request, uint64_t now_ns)
+{
+    const uint64_t age_ns = KV_NODE_STRANDED_MS * 1000000ull;
+    kv_chain *chain;
+
+    if (!request->target || request->spoken || request->arriving)
+        return false;
+    chain = atomic_load_explicit(&request->target->chain, memory_order_acquire);
+    /* Relaxed: a look too early sees it the next time. */
+    return chain && atomic_load_explicit(&chain->version, memory_order_relaxed) == 0 &&
+           now_ns > request->arrived_ns && now_ns - request->arrived_ns >= age_ns;
+}
+
+const kv_target *kv_serving_stranded(const kv_session *session, uint64_t now_ns)
+{
+    const kv_list *requests = &session->requests;
+
+    for (const kv_list *link = requests->next; link != requests; link = link->next) {
+        const kv_node_request *request = KV_CONTAINER(link, kv_node_request, link);
+
+        if (is_stranded(request, now_ns))
+            return request->target;
+    }
+    return NULL;
+}
+
 /* Nobody waits for its replies any more. */
 static void request_abandon(kv_node_request *request, bool all)
 {

@@ -171,6 +171,27 @@ static void impossible_chains_are_refused(void)
     world_close(&world);
 }
 
+/* A request that is not answered when its target leaves the chain, here because nobody reads the
+ * first of its values: nobody is to wait for a device that may never answer. */
+static void what_waits_at_a_target_that_left_is_cut(chain_world *world)
+{
+    static const uint32_t elsewhere[] = {1};
+    node_client client = client_open(&world->nodes[0], 8);
+    node_batch batch = batch_make(10, 4u << 20);
+    kv_node_event event;
+
+    client_set(&client, &batch, "large", UINT32_MAX);
+    client_send(&client, batch_prepare(&batch, KV_OP_GET, "large", 0));
+    world->routing_version++;
+    world->chain_version++;
+    chain_tell(world, 0, elsewhere, 1, false);
+    event = world_event(&world->nodes[0], KV_EVENT_CUT_STALLED);
+    assert(strstr(event.text, "target 1 left its chain"));
+    client_expect_end(&client);
+    client_close(&client);
+    batch_free(&batch);
+}
+
 static void with_chain(uint32_t count, const node_world *plan, void (*test)(chain_world *world))
 {
     chain_world world;
@@ -197,6 +218,7 @@ int main(void)
     impossible_chains_are_refused();
     for (uint32_t count = 1; count <= 3; count++)
         with_chain(count, &plan, everything);
+    with_chain(1, &plan, what_waits_at_a_target_that_left_is_cut);
     plan.options.reactors = 2;
     plan.store.capacity = 400u << 20; /* enough not to be careful */
     plan.store.durability = KV_DURABILITY_DISK;
