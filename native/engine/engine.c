@@ -1,6 +1,7 @@
 /* Opening and closing a target, its statistics, and what every file of the engine needs. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include "bytes/hash.h"
 

@@ -8,6 +8,7 @@
  * failed write or flush takes the target offline: it is never retried as if nothing had happened. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -3,6 +3,7 @@
  * for space, memory and a short recovery. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 #include "engine/victims.h"
 
 #include <assert.h>
