@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = 1000
+SEEDS = 6000
 REPLICA = "native/protocol/replica.c"
 CONFIGURE = "native/protocol/replica_configure.c"
 KEYS = "native/protocol/replica_keys.c"
