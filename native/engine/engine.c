@@ -332,11 +332,11 @@ int kv_engine_slabs(kv_engine *engine, kv_slab_row *rows, int rows_max)
 void kv_engine_watch_io(kv_engine *engine, uint64_t now_ns, uint64_t *oldest_ns,
                         uint64_t *silent_ns)
 {
-    kv_io_ages ages;
+    kv_io_ages seen;
 
     pthread_mutex_lock(&engine->lock);
-    ages = kv_io_watch_look(&engine->io_watch, now_ns);
+    seen = kv_io_watch_look(&engine->io_watch, now_ns);
     pthread_mutex_unlock(&engine->lock);
-    *oldest_ns = ages.oldest_ns;
-    *silent_ns = ages.silent_ns;
+    *oldest_ns = seen.oldest_ns;
+    *silent_ns = seen.silent_ns;
 }

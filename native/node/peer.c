@@ -163,6 +163,7 @@ void kv_peer_set_aim(kv_peer *peer, const kv_peer_aim *aim)
         return;
     peer->aim = *aim;
     peer->attempts = 0;
+    peer->not_before_ns = 0;
     peer->pauses = 0;
     peer->probing = false;
     peer->silence_told = false;
