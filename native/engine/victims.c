@@ -14,7 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define VICTIMS_COUNT_SHARE 128u /* of the objects that there may be: so many places are kept free */
+#define VICTIMS_COUNT_SHARE 128u /* of the objects that there may be: places that are kept free */
 
 bool kv_victims_are_others(const kv_engine *engine)
 {

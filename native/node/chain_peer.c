@@ -70,8 +70,8 @@ void kv_chain_tell_lost(kv_chain *chain, int error, const char *reason)
     pthread_mutex_unlock(&chain->mutex);
     if (!told)
         kv_events_report(&chain->node->events, KV_EVENT_PEER_LOST, error, target,
-                         "%s: target %u: %.120s", kv_addresses_name(chain->node->addresses, endpoint),
-                         target, reason);
+                         "%s: target %u: %.120s",
+                         kv_addresses_name(chain->node->addresses, endpoint), target, reason);
 }
 
 void kv_chain_tell_found(kv_chain *chain)

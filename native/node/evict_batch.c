@@ -53,18 +53,46 @@ static void batch_forget(kv_evict_batch *batch)
 
 /* ---- deleting ---- */
 
-/* Whatever has expired, or was deleted as such, is as good as evicted. */
+static void delete_begin(kv_evict_batch *batch);
+
+static void pause_expires(kv_timer *timer)
+{
+    delete_begin(KV_CONTAINER(timer, kv_chain_update, pause)->eviction);
+}
+
+/* What was deleted as expired meanwhile is as good as evicted. True: the journal had no room for
+ * some, which are deleted a little later. */
+static bool is_short_of_journal(kv_evict_batch *batch)
+{
+    kv_chain_update *own = batch->update;
+    bool again = false;
+
+    for (uint32_t k = 0; k < own->apply.count; k++) {
+        kv_status status = (kv_status)own->apply_items[k].status;
+        bool waits = status == KV_NO_SPACE && own->tries < KV_NODE_APPLY_TRIES;
+
+        again |= waits;
+        own->here[own->apply_indices[k]] = !waits;
+        if (!waits && status != KV_OK && status != KV_NOT_FOUND)
+            kv_chain_fail(own->chain, status == KV_NO_SPACE ? ENOSPC : EIO, "it cannot evict");
+    }
+    return again;
+}
+
 static void deleted(kv_evict_batch *batch)
 {
     kv_chain_update *own = batch->update;
 
-    batch->applied = true;
-    for (uint32_t k = 0; k < own->apply.count; k++) {
-        kv_status status = (kv_status)own->apply_items[k].status;
-
-        if (status != KV_OK && status != KV_NOT_FOUND)
-            kv_chain_fail(own->chain, status == KV_NO_SPACE ? ENOSPC : EIO, "it cannot evict");
+    if (is_short_of_journal(batch)) {
+        assert(!batch->operation); /* what deletes has ended when it has answered */
+        own->tries++;
+        batch->answered = false;
+        own->pause.expire = pause_expires;
+        kv_timer_set(own->loop->reactor, &own->pause,
+                     kv_clock_ns() + KV_NODE_APPLY_PAUSE_MS * 1000000ull);
+        return;
     }
+    batch->applied = true;
     kv_chain_applied(own);
 }
 
@@ -98,7 +126,7 @@ static void answered(kv_owner *owner)
     KV_CONTAINER(owner, kv_evict_batch, owner)->answered = true;
 }
 
-void kv_evict_apply(kv_evict_batch *batch)
+static void delete_begin(kv_evict_batch *batch)
 {
     kv_chain_update *own = batch->update;
     kv_request *apply = &own->apply;
@@ -106,19 +134,29 @@ void kv_evict_apply(kv_evict_batch *batch)
     *apply = (kv_request){.items = own->apply_items,
                           .operation = KV_OP_DELETE,
                           .flags = KV_REQUEST_EVICTS};
-    for (uint32_t i = 0; i < own->update.count; i++)
-        if (own->update.statuses[i] == KV_OK)
-            own->apply_items[apply->count++] =
-                (kv_item){.key = (uint64_t)(uintptr_t)own->update.keys[i].key,
-                          .key_size = own->update.keys[i].key_size};
+    for (uint32_t i = 0; i < own->update.count; i++) {
+        const kv_update_key *key = &own->update.keys[i];
+
+        if (own->update.statuses[i] != KV_OK || own->here[i])
+            continue;
+        own->apply_indices[apply->count] = i;
+        own->apply_items[apply->count++] =
+            (kv_item){.key = (uint64_t)(uintptr_t)key->key, .key_size = key->key_size};
+    }
     if (kv_operation_begin(own->chain->target->engine, apply, &batch->operation) < 0) {
         batch->operation = NULL;
+        batch->applied = true;
         kv_chain_fail(own->chain, ENOMEM, "it cannot evict");
         kv_chain_applied(own);
         return;
     }
     kv_operation_set_owner(batch->operation, &batch->owner);
     step(batch);
+}
+
+void kv_evict_apply(kv_evict_batch *batch)
+{
+    delete_begin(batch);
 }
 
 /* ---- its life ---- */

@@ -1,14 +1,14 @@
 /* Cache mode of a chain of several targets: the head evicts for all of them, so that they stay
  * alike.
  *
- *   space is short here, or further down ──► victims chosen ──► an update of the chain, of nobody's:
- *   DELETE of those keys that no other update has just now ──turn──► deletes what is still as it was
- *   chosen, at every target ──► over; what was not deleted is spared
+ *   space is short here, or further down ──► victims chosen ──► an update of the chain, nobody's:
+ *   DELETE of those keys that no other update has just now ──turn──► deletes what is still as it
+ *   was chosen, at every target ──► over; what was not deleted is spared
  *
  * 1. An eviction waits for nothing that waits for space: neither for keys (it leaves out those that
  *    other updates have) nor behind values (its connections and their memory are its own).
- * 2. It is begun ahead of need, when the engine, or an answer of the successor, says that too little
- *    is free; no more is under way than was wanted.
+ * 2. It is begun ahead of need, when the engine, or an answer of the successor, says that too
+ *    little is free; no more is under way than was wanted.
  * 3. A successor whose space is taken by what waits for space has nothing to answer. Without a word
  *    of it, a single object is evicted from time to time: the answer to that says what it wants.
  * 4. Who waits for space waits as long as any becomes free now and then. A copy for a syncing

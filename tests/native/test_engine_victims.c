@@ -1,5 +1,5 @@
-/* Cache mode where others evict: what the engine offers, what it never gives away by itself, and how
- * sets wait for what is evicted for them. */
+/* Cache mode where others evict: what the engine offers, what it never gives away by itself, and
+ * how sets wait for what is evicted for them. */
 
 #include "engine/format.h"
 #include "engine_calls.h"

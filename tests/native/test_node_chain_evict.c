@@ -91,7 +91,8 @@ static void tell(chain_world *world)
     kv_node_event events[64];
 
     for (uint32_t i = 0; i < world->count; i++) {
-        int count = world->nodes[i].node ? kv_node_take_events(world->nodes[i].node, events, 64) : 0;
+        kv_node *node = world->nodes[i].node;
+        int count = node ? kv_node_take_events(node, events, 64) : 0;
 
         for (int k = 0; k < count; k++)
             fprintf(stderr, "node %u: event %u: %s\n", i, events[k].kind, events[k].text);
