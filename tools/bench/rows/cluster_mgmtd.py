@@ -21,7 +21,7 @@ from tools.bench.rows.cluster_failures import CAPACITY, MEMORY, NODES, Watch, wa
 from tools.bench.rows.play import Bench, Play
 
 BEFORE = "before it"
-PRIMARY_LEASE_S = 1.0
+PRIMARY_LEASE_S = 1
 TAKEOVER_MS = (PRIMARY_LEASE_S + 1) * 1e3
 RARE_AT_MOST = 1.5
 LONGEST_AT_MOST = 1.0
@@ -118,19 +118,19 @@ def compared(
 
 def rare_before(found: Watch) -> float:
     """Return what one request in a thousand exceeds, of the kind that waits longer."""
-    return max(found[kind]["before_rare_ms"] for kind in KINDS)
+    return max(float(found[kind]["before_rare_ms"]) for kind in KINDS)
 
 
 def rare_after(found: Watch) -> float:
     """Return the same, after the event."""
-    return max(found[kind]["after_rare_ms"] for kind in KINDS)
+    return max(float(found[kind]["after_rare_ms"]) for kind in KINDS)
 
 
 def longest_before(found: Watch) -> float:
     """Return the longest request in all windows before the event."""
-    return max(max(found[kind]["windows_ms"]) for kind in KINDS)
+    return max(float(max(found[kind]["windows_ms"])) for kind in KINDS)
 
 
 def longest_after(found: Watch) -> float:
     """Return the longest request that was not over at the event."""
-    return max(found[kind]["longest_ms"] for kind in KINDS)
+    return max(float(found[kind]["longest_ms"]) for kind in KINDS)
