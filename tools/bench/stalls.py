@@ -18,11 +18,11 @@ MS = 1e3
 def longest_stall_ms(calls: Iterable[Sequence[Call]], begin: float, end: float) -> float:
     """Return the longest stall of any key that is over after *begin*; *calls* are by key.
 
-    A key that never succeeded again is stalled until *end*.
+    A key that never succeeded again is stalled until *end*, one that never succeeded from *begin*.
     """
     found = 0.0
     for of_key in calls:
-        ends = [ended for _, ended in of_key]
+        ends = [ended for _, ended in of_key] or [begin]
         ends.append(max([end, *ends]))
         found = max(
             [found, *(after - before for before, after in pairwise(ends) if after >= begin)]

@@ -7,8 +7,8 @@
      port-1 ─────────── bridge ───────── port-3       in the first namespace
 
 Guarantees: the network of this machine stays as it is; leaving the context removes everything.
-A port that is taken out of the bridge loses every packet both ways and keeps its carrier, as a
-cable does that is pulled beyond the next switch: nobody is told.
+A port that is taken out of the bridge loses every packet both ways and keeps its carrier, as with
+a cable that is pulled beyond the next switch: nobody is told.
 """
 
 import os

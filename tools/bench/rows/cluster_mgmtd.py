@@ -21,7 +21,7 @@ from tools.bench.rows.cluster_failures import CAPACITY, MEMORY, NODES, Watch, wa
 from tools.bench.rows.play import Bench, Play
 
 BEFORE = "before it"
-PRIMARY_LEASE_S = 1.0
+PRIMARY_LEASE_S = 1
 TAKEOVER_MS = (PRIMARY_LEASE_S + 1) * 1e3
 RARE_AT_MOST = 1.5
 LONGEST_AT_MOST = 1.0

@@ -10,6 +10,7 @@ from tools.bench.rows import (
     cluster_mgmtd,
     cluster_path,
     cluster_resync,
+    cluster_routing,
     comparison,
     device,
     durable_sets,
@@ -63,5 +64,6 @@ GROUPS: Mapping[str, Group] = {
     "cluster-reads": Group(cluster_devices.reads),
     "cluster-writes": Group(cluster_devices.writes, ("slow-device",)),
     "cluster-resync": Group(cluster_resync.measure),
+    "cluster-routing": Group(cluster_routing.measure),
     "cluster-path": Group(cluster_path.measure),
 }
