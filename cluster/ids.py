@@ -21,7 +21,8 @@ Epoch = NewType("Epoch", int)
 """Counts the leases of mgmtd's primary, from 1."""
 
 ID_MAX = 2**32 - 1
-CHAIN_VERSION_MAX = 2**32 - 1
-"""A chain that changes a hundred times a second reaches it after 500 days of nothing else."""
+CHAIN_VERSION_MAX = 2**23 - 1
+"""Versions of objects have 23 bits for it. A chain that changes every minute reaches it after 15
+years."""
 ROUTING_VERSION_MAX = 2**63 - 1
 """Also the largest epoch and the largest size in bytes: what fits a signed word everywhere."""

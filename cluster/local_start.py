@@ -50,6 +50,7 @@ class Started:
             *("--listen", str(address_for(known))),
             *("--metadata", f"file://{home / 'metadata'}"),
             *("--ready-file", str(home / "ready.json")),
+            *("--metrics", f"{LOOPBACK}:0"),
             *("--log", "json"),
         ]
         if self._settings["secret"]:

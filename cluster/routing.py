@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from kvstore.cluster.ids import (
+    CHAIN_VERSION_MAX,
     ChainId,
     ChainVersion,
     NodeId,
@@ -153,6 +154,11 @@ def _chain_problems(routing: RoutingInfo) -> Iterator[str]:
     for chain in routing.chains.values():
         if not chain.targets:
             yield f"chain {chain.id} has no target"
+        if not 0 < chain.version <= CHAIN_VERSION_MAX:
+            yield (
+                f"chain {chain.id} has version {chain.version}: objects carry 1 to"
+                f" {CHAIN_VERSION_MAX}"
+            )
         yield from _order_problems(chain)
         nodes: dict[NodeId, TargetId] = {}
         for place in chain.targets:

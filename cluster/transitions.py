@@ -49,6 +49,7 @@ from dataclasses import dataclass
 from kvstore.cluster.ids import CHAIN_VERSION_MAX, ChainVersion, TargetId
 from kvstore.cluster.routing import Chain, ChainTarget
 from kvstore.cluster.states import LocalState, PublicState
+from kvstore.errors import ChainChangeError
 
 SERVING = PublicState.SERVING
 LASTSRV = PublicState.LASTSRV
@@ -94,7 +95,10 @@ class Transition:
 
 
 def next_chain(chain: Chain, reports: Mapping[TargetId, Report], now_ns: int) -> Transition:
-    """Apply the table once to every target of the chain. A target without a report is dead."""
+    """Apply the table once to every target of the chain. A target without a report is dead.
+
+    Raises ChainChangeError where a chain that is to change has had its last version.
+    """
     assert chain.targets
     verdicts = _Verdicts(chain, reports, now_ns)
     changes: list[Change] = []
@@ -112,8 +116,15 @@ def next_chain(chain: Chain, reports: Mapping[TargetId, Report], now_ns: int) ->
 
 
 def changed_chain(chain: Chain, places: list[ChainTarget]) -> Chain:
-    """Return the next version of a chain, its targets sorted by state, else in their order."""
-    assert chain.version < CHAIN_VERSION_MAX
+    """Return the next version of a chain, its targets sorted by state, else in their order.
+
+    Raises ChainChangeError where there is none.
+    """
+    if chain.version >= CHAIN_VERSION_MAX:
+        raise ChainChangeError(
+            f"chain {chain.id} has reached version {chain.version}, the last that objects can"
+            " carry: move its slots to a new chain"
+        )
     ordered = tuple(sorted(places, key=lambda place: place.state))
     return Chain(chain.id, ChainVersion(chain.version + 1), ordered)
 

@@ -282,6 +282,12 @@ class ChainState:
     """The errno that took it offline, or 0."""
     resyncing: bool
     """Whether it feeds its successor now."""
+    damaged: int
+    """Objects known to have values that cannot be read, or do not match their checksums."""
+    io_oldest_ms: int
+    """For how long the oldest device operation has been out."""
+    io_silent_ms: int
+    """For how long no device operation has ended although some were out."""
     move: int = 0
     """The id of the slot move that it works on; 0: none."""
     move_objects: int = 0

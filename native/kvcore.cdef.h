@@ -316,6 +316,10 @@ typedef struct kv_chain_state {
     uint32_t local;             /* kv_local_state */
     int32_t error;              /* errno of OFFLINE */
     uint32_t resyncing;         /* 1: it feeds its successor now */
+    uint32_t damaged;           /* objects known to have values that cannot be read */
+    uint32_t reserved;
+    uint64_t io_oldest_ms;      /* the oldest device operation that is out */
+    uint64_t io_silent_ms;      /* device operations are out, and for so long none has ended */
     uint64_t move;              /* id of the move that it was given last; 0: none */
     uint64_t move_objects;      /* that were sent, or deleted */
     uint32_t move_state;        /* kv_move_state */
@@ -349,13 +353,19 @@ typedef struct kv_move {
     uint32_t reserved;
 } kv_move;
 
-/* Every target of the node; returns how many there are. */
+
+/* Every target of the node; returns how many there are. Device operations are watched by it: call it several times a second. */
 int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max);
 /* Replaces what was said before: what is not named ends where it is. -EINVAL with `message`. */
 int kv_node_set_moves(kv_node *node, const kv_move *moves, uint32_t move_count, const uint32_t *slots, uint32_t slot_count, const char *const *addresses,
                       uint32_t address_count, char *message);
 /* How many bytes a second a target sends at most to bring its successor up to date, and as many to another chain; 0: as many as go. */
 int kv_node_set_resync_rate(kv_node *node, uint64_t bytes_per_s);
+/* Objects of a target whose values could not be read, as entries of KV_CONTROL_LIST_STORED; those that do not fit are left out. Returns bytes used; -ENOENT: no such target. */
+int64_t kv_node_damaged(kv_node *node, uint32_t target, void *buffer, uint64_t size);
+/* Replace the value of one of them, by its stored key, with what another target of the chain holds; blocks. -ENOENT: it is not damaged any more. -EBADMSG: these are not the bytes that it
+ * was set with. -ENOSPC, -EIO. */
+int kv_node_repair(kv_node *node, uint32_t target, const void *key, uint32_t key_size, const void *value, uint32_t value_size);
 /* -ENOENT: no such target. */
 int kv_node_target_statistics(kv_node *node, uint32_t target, kv_store_statistics *statistics);
 /* "reactor=epoll reactors=2 checksum=vpclmulqdq" */

@@ -8,8 +8,6 @@ from itertools import count
 from typing import Self
 
 from kvstore.addresses import Address
-from kvstore.cluster.codec import decode_delta, decode_routing
-from kvstore.cluster.delta import apply_delta
 from kvstore.cluster.fields import Fields
 from kvstore.cluster.ids import NodeId, TargetId
 from kvstore.cluster.mgmtd import wire
@@ -187,7 +185,7 @@ class MgmtdClient:
                 why = error
             except KVTimeoutError as error:
                 self._drop(connection)  # another mgmtd may be primary by now
-                raise MgmtdUnavailableError(str(error)) from error
+                raise MgmtdUnavailableError(f"{error}: it may be done yet") from error
             pause_s = await self._pause(pause_s, deadline_s, why)
 
     async def _primary(self, deadline_s: float) -> Connection:
@@ -277,13 +275,13 @@ class _Subscription:
     def take(self, news: object) -> None:
         """Take what was pushed; begin anew from the whole where it leads from something else."""
         fields = Fields(news, "news", 2)
-        kind, encoded = fields.integer("kind", wire.PUSH_DELTA), wire.encoded_of(fields.any())
+        kind, parts = fields.integer("kind", wire.PUSH_DELTA), fields.any()
         if kind == wire.PUSH_WHOLE:
-            self.routing = decode_routing(encoded)
+            self.routing = wire.decode_parts(parts)
             self.news.set()
             return
         try:
-            self.routing = apply_delta(decode_delta(encoded), self.routing or RoutingInfo())
+            self.routing = wire.apply_deltas(parts, self.routing or RoutingInfo())
             self.news.set()
         except RoutingVersionError:
             self.routing = None

@@ -99,11 +99,12 @@ class Feed:
     def _send(self, subscriber: Subscriber) -> None:
         if subscriber.peer.stalled or subscriber.version >= self.routing.version:
             return
+        # In one message: nobody is ever shown a version that is not in force any more.
         if subscriber.version + 1 < self._first:
-            subscriber.peer.push(subscriber.number, [PUSH_WHOLE, self._base.encoded])
-            subscriber.version = self._base.version
-        for delta in self._since(subscriber.version):
-            subscriber.peer.push(subscriber.number, [PUSH_DELTA, delta])
+            subscriber.peer.push(subscriber.number, [PUSH_WHOLE, self.parts()])
+        else:
+            deltas = self._since(subscriber.version)
+            subscriber.peer.push(subscriber.number, [PUSH_DELTA, deltas])
         subscriber.version = self.routing.version
 
     def _since(self, version: int) -> list[bytes]:

@@ -10,6 +10,7 @@ from kvstore.cluster.mgmtd.members import Member
 from kvstore.cluster.routing import Chain
 from kvstore.cluster.states import NodeState, PublicState
 from kvstore.cluster.transitions import Change, Report, next_chain
+from kvstore.errors import ChainChangeError
 
 DOWN = (PublicState.OFFLINE, PublicState.LASTSRV)
 
@@ -50,7 +51,11 @@ def judge_chains(
         if chain is None or id in draft.chains.changed:
             continue
         reports = {place.target: report(place.target) for place in chain.targets}
-        transition = next_chain(chain, reports, now_ns)
+        try:
+            transition = next_chain(chain, reports, now_ns)
+        except ChainChangeError as error:  # the other chains go on
+            effects.append(Note("chain stays", {"chain": id, "why": str(error)}, warning=True))
+            continue
         if transition.changes:
             draft.put_chain(transition.chain)
             effects.extend(_note(transition.chain, change) for change in transition.changes)

@@ -150,8 +150,9 @@ class HeartbeatAnswer:
     configures itself by the newer one, and sends the next heartbeat at once."""
     retire: tuple[TargetId, ...] = ()
     """Targets that are to leave their chains: the node stops serving them, drops what is in flight,
-    and only then reports them OFFLINE, as long as answers name them. One that is named no more, and
-    is still in its chain, is needed again: the node reports it as it is."""
+    and only then reports them OFFLINE, as long as answers name them. One that is still in its
+    chain, by routing info at least as new as that of an answer which names it no more, is needed
+    again: the node reports it as it is."""
     orders: tuple[Order, ...] = ()
     """All that the node's targets are to do about slots that move; what is not named ends."""
     haste: bool = False

@@ -30,7 +30,7 @@ from kvstore.cluster.mgmtd.feed import Base, Feed
 from kvstore.cluster.mgmtd.persistence import Loaded
 from kvstore.cluster.mgmtd.probe import probe
 from kvstore.cluster.mgmtd.settings import Settings
-from kvstore.errors import KVStoreError, KVTimeoutError, NotPrimaryError
+from kvstore.errors import KVStoreError, KVTimeoutError, MetadataError, NotPrimaryError
 
 PROBES_AT_ONCE_MAX = 64
 
@@ -98,7 +98,7 @@ class Reign:
     def tell(self, event: Event) -> None:
         """Let something happen that nobody waits for."""
         if not self.over.done():
-            self._perform(self.core.step(event, self._clock()))
+            self._step(event)
 
     def ask(self, make: Callable[[Ticket, int], Event], timeout_s: float) -> object:
         """Let a request happen: its result, or something to await for it; raises its refusal.
@@ -110,7 +110,7 @@ class Reign:
         ticket = next(self._tickets)
         with self._asked(ticket):
             deadline_ns = self._clock() + round(timeout_s * 1e9)
-            self._perform(self.core.step(make(ticket, deadline_ns), self._clock()))
+            self._step(make(ticket, deadline_ns))
             settled = self._settled
         if isinstance(settled, Refuse):
             raise settled.error
@@ -142,9 +142,19 @@ class Reign:
             async with asyncio.timeout(timeout_s):
                 return await waiting
         except TimeoutError:
-            raise KVTimeoutError(f"not done within {timeout_s:g} s; it may be done yet") from None
+            raise KVTimeoutError(f"mgmtd did not do it within {timeout_s:g} s") from None
         finally:
             del self._waiting[ticket]
+
+    def _step(self, event: Event) -> None:
+        """Do what comes of an event; a bug ends the reign, as what is stored is still right."""
+        done = False
+        try:
+            self._perform(self.core.step(event, self._clock()))
+            done = True
+        finally:
+            if not done:
+                self.end(MetadataError(f"a {type(event).__name__} brought a bug out"))
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -179,11 +189,15 @@ class Reign:
             waiting.set_exception(settled.error)
 
     async def _save(self, effect: Save) -> None:
+        stored = False
         try:
             self._base = await self._persistence.save(effect.proposal)
+            stored = True
         except KVStoreError as error:
             self.end(error)
-            return
+        finally:
+            if not stored:
+                self.end(MetadataError("a change was not stored"))
         self.tell(Saved())
 
     async def _probe(self, effect: Probe) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kvstore.cluster.chains import add_target, remove_target
-from kvstore.cluster.ids import ChainId, NodeId, TargetId
+from kvstore.cluster.ids import CHAIN_VERSION_MAX, ChainId, NodeId, TargetId
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.ledger import NO_TARGET
 from kvstore.cluster.mgmtd.spares import Open, Spares, may_join
@@ -63,8 +63,8 @@ class Repair:
         return self._found
 
     def _changed(self, chain: Chain) -> bool:
-        """Say whether this draft has a step of the chain already."""
-        return chain.id in self._draft.chains.changed
+        """Say whether this draft has a step of the chain already, or none is left to it."""
+        return chain.id in self._draft.chains.changed or chain.version >= CHAIN_VERSION_MAX
 
     def _leave(self, target: TargetId, joins: TargetId) -> None:
         chain = self._draft.chain_of(target)

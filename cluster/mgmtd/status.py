@@ -94,6 +94,11 @@ def problems(situation: Situation) -> Iterator[str]:
         )
     for chain in draft.chains.values():
         yield from _chain_problems(situation, chain)
+    for member in situation.members:
+        if member.alive(situation.now_ns):
+            for report in member.reports.values():
+                if report.error:
+                    yield f"target {report.target} of node {member.id}: {report.error}"
 
 
 def _left_on(situation: Situation, node: Node) -> int:

@@ -122,8 +122,14 @@ def decode_parts(raw: object) -> RoutingInfo:
     """Return the routing info that a base and the deltas since make."""
     if not isinstance(raw, list) or not raw:
         raise MalformedRoutingError("a base, and the deltas since, belong here")
-    routing = decode_routing(encoded_of(raw[0]))
-    for part in raw[1:]:
+    return apply_deltas(raw[1:], decode_routing(encoded_of(raw[0])))
+
+
+def apply_deltas(raw: object, routing: RoutingInfo) -> RoutingInfo:
+    """Return what deltas lead to."""
+    if not isinstance(raw, list):
+        raise MalformedRoutingError("a list of deltas belongs here")
+    for part in raw:
         routing = apply_delta(decode_delta(encoded_of(part)), routing)
     return routing
 

@@ -109,14 +109,24 @@ def drain_node(
 
 
 def resume_node(url: URLArgument, node: NodeArgument, as_json: JSONOption = False) -> None:
-    """Take drain-node back."""
+    """Take drain-node back.
+
+    Examples:
+
+    - `kvstore admin resume-node kv://mgmtd:7300 3`
+    """
     with reporting(as_json=as_json) as report:
         report.answer(operate(options_of(url), "resume_node", node=node))
         report.say(f"node {node} stays")
 
 
 def remove_node(url: URLArgument, node: NodeArgument, as_json: JSONOption = False) -> None:
-    """Forget a node that is down and has no target in a chain."""
+    """Forget a node that is down and has no target in a chain.
+
+    Examples:
+
+    - `kvstore admin remove-node kv://mgmtd:7300 3`
+    """
     with reporting(as_json=as_json) as report:
         report.answer(operate(options_of(url), "remove_node", node=node))
         report.say(f"node {node} is forgotten")
@@ -141,7 +151,7 @@ def replace_target(
     with reporting(as_json=as_json) as report:
         options = options_of(url)
         plan = operate(options, "replace_target", target=target, by=by)
-        finish(report, options, {"replacements": [plan]}, wait)
+        finish(report, options, plan, wait)
 
 
 def remove_target(

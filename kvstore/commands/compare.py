@@ -22,6 +22,8 @@ from kvstore.types import ControlKind
 PAGE_SIZE = 4 << 20
 SETTLE_S = 0.5
 """What updates under way may take; differences are looked at again after it."""
+CLOCKS_APART_S = 5.0
+"""What expires within it counts as absent: some target may have removed it."""
 
 Facts = StoredObject | None
 """What one replica says of a key; None: it has no such key."""
@@ -116,6 +118,7 @@ def row_of(
 def stored_objects(client: NativeClient, replica: Replica) -> Iterator[StoredObject]:
     """Yield every object that a target stores, of all namespaces."""
     cursor = 0
+    expired_ms = int((time.time() + CLOCKS_APART_S) * 1000)
     while cursor != END:
         try:
             reply = client.control(
@@ -132,4 +135,9 @@ def stored_objects(client: NativeClient, replica: Replica) -> Iterator[StoredObj
                 f" {replica.address}: {reason_of(error)}"
             ) from error
         (cursor,) = LIST_REPLY.unpack_from(reply)
-        yield from parse_stored(reply[LIST_REPLY.size :])
+        yield from unexpired(parse_stored(reply[LIST_REPLY.size :]), expired_ms)
+
+
+def unexpired(found: Iterable[StoredObject], expired_ms: int) -> Iterator[StoredObject]:
+    """Yield what outlives a time: each target removes what has expired at a time of its own."""
+    return (each for each in found if each.expiry_ms == 0 or each.expiry_ms > expired_ms)

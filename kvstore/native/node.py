@@ -12,6 +12,7 @@ from kvstore._native import ffi, lib
 from kvstore.addresses import Address
 from kvstore.native.calls import Calls
 from kvstore.native.failures import call_failure, open_failure
+from kvstore.native.listing import StoredObject, parse_stored
 from kvstore.native.statistics import node_statistics_of, stats_of
 from kvstore.native.store import DESCRIPTION_SIZE, native_options
 from kvstore.native.values import milliseconds, text_of
@@ -28,6 +29,8 @@ from kvstore.types import (
 
 EVENTS_TAKEN_MAX = 64
 """Events taken by one call."""
+DAMAGED_SIZE = 128 << 10
+"""Room for every damaged object that the core remembers of a target."""
 TARGETS_MAX = 64
 """Targets of a node, as the core limits them."""
 
@@ -127,6 +130,33 @@ class NativeNode:
             count = lib.kv_node_chain_states(self._node, states, TARGETS_MAX)
             self._check(count, "describe the targets")
         return [chain_state_of(state) for state in states[0:count]]
+
+    def damaged(self, target: int) -> list[StoredObject]:
+        """Return the objects of a target whose values are known to be damaged."""
+        room = ffi.new("char[]", DAMAGED_SIZE)
+        with self._calls:
+            size = lib.kv_node_damaged(self._node, target, room, DAMAGED_SIZE)
+            self._check(size, f"list the damage of target {target}")
+        return list(parse_stored(ffi.buffer(room, size)[:]))
+
+    def repair(self, target: int, stored_key: bytes, value: bytes | bytearray) -> bool:
+        """Replace a damaged value by what another target holds; may take as long as a set.
+
+        False: the object is not damaged any more, or these are not the bytes it was set with.
+        """
+        with self._calls:
+            code = lib.kv_node_repair(
+                self._node,
+                target,
+                ffi.from_buffer(stored_key),
+                len(stored_key),
+                ffi.from_buffer(value),
+                len(value),
+            )
+        if code in (-errno.ENOENT, -errno.EBADMSG):
+            return False
+        self._check(code, f"repair a value of target {target}")
+        return True
 
     def set_moves(self, moves: Sequence[SlotMoveOrder]) -> None:
         """Have targets send what they hold of slots; what is not named ends where it is."""
@@ -266,6 +296,9 @@ def chain_state_of(state: Any) -> ChainState:
         local=state.local,
         error=state.error,
         resyncing=bool(state.resyncing),
+        damaged=state.damaged,
+        io_oldest_ms=state.io_oldest_ms,
+        io_silent_ms=state.io_silent_ms,
         settled=bool(state.settled),
         move=state.move,
         move_state=state.move_state,

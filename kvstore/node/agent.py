@@ -31,6 +31,7 @@ from kvstore.errors import (
     NotRegisteredError,
     StoreAccessError,
 )
+from kvstore.node.devices import Devices
 from kvstore.node.log import Log
 from kvstore.node.membership import (
     NOT_CONFIGURED,
@@ -53,6 +54,8 @@ LEAVE_TIMEOUT_S = 2.0
 SUSPECT_TIMEOUT_S = 2.0
 SUSPECT_PAUSE_S = 0.2
 """A target is suspected at most so often: mgmtd looks at once, and looks itself after that."""
+SUSPICIONS_MAX = 64
+"""Waiting to be told; the core says again what is still lost."""
 RETRY_PAUSE_S = 0.05
 """Between two heartbeats, where the first failed for another reason than a lack of time."""
 HASTE_S = 0.02
@@ -125,6 +128,7 @@ class Agent:
         self._lease_end_ns = 0
         self._returned = False
         self._retired: frozenset[TargetId] = frozenset()
+        self._devices = Devices()
         self._leaving = False
         self._refused = False
         self._orders: tuple[Order, ...] = ()
@@ -132,7 +136,7 @@ class Agent:
         self._renewed = asyncio.Event()
         self._adopted = asyncio.Condition()
         self._suspected_s: dict[TargetId, float] = {}
-        self._suspicions: asyncio.Queue[tuple[TargetId, str]] = asyncio.Queue()
+        self._suspicions: asyncio.Queue[tuple[TargetId, str]] = asyncio.Queue(SUSPICIONS_MAX)
         self._silent = False
 
     @property
@@ -243,12 +247,27 @@ class Agent:
             await self._wait_until(next_s)
 
     def _heartbeat(self) -> Heartbeat:
+        states = self._node.chain_states()
+        self._look_at_devices(states)
         return Heartbeat(
             node=self._registration.id,
             incarnation=self._registration.incarnation,
             routing_version=self._configuration.routing_version,
-            targets=reports_of(self._node.chain_states(), self._withheld()),
+            targets=reports_of(states, self._withheld(), self._devices.left_out),
         )
+
+    def _look_at_devices(self, states: Sequence[ChainState]) -> None:
+        """Stop serving a target whose device does not answer, before that is reported."""
+        before = self._devices.left_out
+        self._devices.look(states, self._routing, time.monotonic())
+        after = self._devices.left_out
+        if after == before:
+            return
+        for target in sorted(after - before):
+            self.log.error("the device of a target does not answer", target=target)
+        for target in sorted(before - after):
+            self.log.info("a target comes back, with its device", target=target)
+        self._configure()
 
     def _take(self, answer: HeartbeatAnswer, sent_ns: int) -> None:
         """Take a lease, or what mgmtd wants first."""
@@ -262,9 +281,13 @@ class Agent:
             self._renewed.set()
         self._take_orders(answer)
         new = self._wanted_back(answer.retire)
+        needed = self._needed_again(answer)
         if new:
             self.log.info("targets retire", targets=sorted(new))
-            self._retired |= new
+        if needed:
+            self.log.info("targets are needed again", targets=sorted(needed))
+        if new or needed:
+            self._retired = (self._retired | new) - needed
             self._configure()
             self._due.set()
 
@@ -285,6 +308,12 @@ class Agent:
 
     def _wanted_back(self, retire: Collection[TargetId]) -> frozenset[TargetId]:
         return (frozenset(retire) & in_chains(self._routing)) - self._retired
+
+    def _needed_again(self, answer: HeartbeatAnswer) -> frozenset[TargetId]:
+        """Return what is not to retire any more: by older routing info it may have left already."""
+        if self._routing.version < answer.routing_version:
+            return frozenset()
+        return self._retired - frozenset(answer.retire)
 
     async def _wait_until(self, end_s: float) -> None:
         try:
@@ -319,7 +348,8 @@ class Agent:
         self._configure()
 
     def _withheld(self) -> frozenset[TargetId]:
-        return self._retired if self._returned else self._targets
+        own = self._retired if self._returned else self._targets
+        return own | self._devices.left_out
 
     def _configure(self) -> None:
         """Tell the core its places, and mgmtd at once where they have changed."""
@@ -350,7 +380,8 @@ class Agent:
     def _suspect(self, target: TargetId, why: str) -> None:
         """Have mgmtd look after a target of another node, unless that was asked just now."""
         now_s = time.monotonic()
-        if now_s - self._suspected_s.get(target, 0.0) >= SUSPECT_PAUSE_S:
+        recent = now_s - self._suspected_s.get(target, 0.0) < SUSPECT_PAUSE_S
+        if not recent and not self._suspicions.full():
             self._suspected_s[target] = now_s
             self._suspicions.put_nowait((target, why))
 

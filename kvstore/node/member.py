@@ -15,6 +15,7 @@ from kvstore.cluster.routing import ADDRESSES_MAX
 from kvstore.native.node import NativeNode
 from kvstore.node.agent import Agent
 from kvstore.node.config import NodeConfig
+from kvstore.node.healing import Healer, fetch_with
 from kvstore.node.identity import Identity, check_cluster, claim, join_cluster, refuse_members
 from kvstore.node.log import Log
 from kvstore.node.routing import advertised
@@ -50,6 +51,9 @@ class Member:
         self._mgmtd = MgmtdClient(config.mgmtd, secret=secret, connect_timeout_s=CONNECT_TIMEOUT_S)
         registration = registration_of(node, config, identities, listening)
         self.agent = Agent(node, self._mgmtd, registration, log)
+        self.secret = secret
+        """What nodes want proven; mgmtd is shown that of the start."""
+        self.healer = Healer(node, lambda: self.agent.routing, fetch_with(lambda: self.secret), log)
 
     async def take_part(self, on_lease: Callable[[int], None]) -> None:
         """Join, and stay until cancelled; *on_lease* hears the routing version at the beginning."""
@@ -57,6 +61,7 @@ class Member:
         await asyncio.to_thread(self._write_identities, answer)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.agent.run())
+            group.create_task(self.healer.run())
             await self.agent.renewed()
             on_lease(self.agent.routing.version)
 

@@ -3,10 +3,12 @@
     routing info ──► configuration_of ──► places, for the core
     core's states ──► reports_of ──► heartbeat, for mgmtd
 
-A target is withheld, as if its node did not have it, in two cases:
+A target is withheld, as if its node did not have it, in three cases:
 1. The node has just started, and routing info does not show yet that mgmtd took note of it: what
    its targets held in memory is gone, so they must not go on where they were.
-2. mgmtd asked the node to retire the target, until routing info shows it in no chain.
+2. mgmtd asked the node to retire the target, until routing info shows it in no chain, or mgmtd
+   needs it again.
+3. Its device does not answer.
 """
 
 import os
@@ -17,9 +19,11 @@ from kvstore.cluster.ids import ChainVersion, NodeId, RoutingVersion, TargetId
 from kvstore.cluster.mgmtd.messages import MoveState, Order, TargetReport
 from kvstore.cluster.routing import Chain, RoutingInfo
 from kvstore.cluster.states import LocalState, PublicState
+from kvstore.node.devices import remark_on
 from kvstore.types import NO_FLAG, ChainFlag, ChainPlace, ChainState, SlotMoveOrder
 
 IN_USE = (PublicState.SERVING, PublicState.SYNCING)
+SILENT = "its device does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +123,27 @@ def move_of(order: Order) -> SlotMoveOrder:
 
 
 def reports_of(
-    states: Iterable[ChainState], withheld: Collection[TargetId]
+    states: Iterable[ChainState],
+    withheld: Collection[TargetId],
+    left_out: Collection[TargetId] = (),
 ) -> tuple[TargetReport, ...]:
-    """Return a node's word on each of its targets."""
-    return tuple(_report(state, TargetId(state.target) in withheld) for state in states)
+    """Return a node's word on each of its targets; those left out are withheld, too."""
+    return tuple(
+        _report(
+            state,
+            TargetId(state.target) in withheld,
+            SILENT if state.target in left_out else remark_on(state),
+        )
+        for state in states
+    )
 
 
-def _report(state: ChainState, withheld: bool) -> TargetReport:
+def _report(state: ChainState, withheld: bool, remark: str) -> TargetReport:
     return TargetReport(
         target=TargetId(state.target),
         local=LocalState.OFFLINE if withheld else LocalState(state.local),
         chain_version=ChainVersion(0 if withheld else state.chain_version),
-        error=os.strerror(state.error) if state.error else "",
+        error=os.strerror(state.error) if state.error else remark,
         used_bytes=state.space_used,
         free_bytes=state.space_free,
         capacity_bytes=state.capacity,

@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from kvstore.native.request import Operation
-from kvstore.types import NodeEventKind, NodeStatistics, Stats, Status
+from kvstore.types import ChainState, NodeEventKind, NodeStatistics, Stats, Status
 
 LATENCY_BIN_LAST = 24
 """The last bin with a bound of its own, 16.8 s; whatever took longer is counted together."""
@@ -86,6 +86,17 @@ TARGET_COUNTERS = {
 }
 
 
+CHAIN_GAUGES = {
+    "chain_version": ("chain_version", "Version of its chain that it goes by; 0: in no chain."),
+    "local_state": ("local", "1 offline, 2 online, 3 up to date with its chain."),
+    "updates_in_flight": ("updates_in_flight", "Updates that have not ended here."),
+    "resyncing": ("resyncing", "1 while it brings its successor up to date, else 0."),
+    "resync_compared_objects": ("resync_compared", "Objects compared in its last resync."),
+    "resync_sent_objects": ("resync_sent", "Objects sent in its last resync."),
+    "resync_sent_bytes": ("resync_sent_bytes", "Bytes sent in its last resync."),
+}
+
+
 class Counted(Protocol):
     """A node whose counters can be read."""
 
@@ -94,6 +105,9 @@ class Counted(Protocol):
 
     def target_statistics(self, target: int) -> Stats:
         """Return those of a target."""
+
+    def chain_states(self) -> list[ChainState]:
+        """Return how each target is in its chain."""
 
     def describe(self) -> str:
         """Return which code runs, as name=value pairs."""
@@ -125,6 +139,7 @@ class NodeCollector(Collector):
         yield key_results(statistics)
         yield from refusals_and_cuts(statistics)
         yield from self._target_metrics()
+        yield from chain_metrics(self._node.chain_states())
 
     def _build_info(self) -> Metric:
         pairs = dict(pair.partition("=")[::2] for pair in self._node.describe().split())
@@ -153,6 +168,15 @@ class NodeCollector(Collector):
         for target, found in stats.items():
             offline.add_metric([target], int(found.offline != 0))
         yield offline
+
+
+def chain_metrics(states: list[ChainState]) -> Iterator[Metric]:
+    """Yield how targets are in their chains."""
+    for name, (field, text) in CHAIN_GAUGES.items():
+        gauge = GaugeMetricFamily(f"kvstore_target_{name}", text, labels=["target"])
+        for state in states:
+            gauge.add_metric([str(state.target)], int(getattr(state, field)))
+        yield gauge
 
 
 def by_operation(statistics: NodeStatistics) -> Iterator[Metric]:

@@ -207,9 +207,8 @@ static int flush_add(kv_call *call, const kv_member *known, uint32_t known_count
     const kv_route_table *routing = call->routing;
     int error = 0;
 
-    for (uint32_t i = 0; i < routing->slot_count; i++)
-        if (routing->chains[routing->slots[i]].member_count == 0)
-            return -EAGAIN;
+    if (kv_route_table_lacks(routing))
+        return -EAGAIN;
     for (uint32_t i = 0; i < routing->member_count && error == 0; i++) {
         kv_member member = routing->members[i];
 

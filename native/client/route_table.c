@@ -47,6 +47,13 @@ static kv_route_table *table_allocate(uint64_t version, uint32_t chain_count,
     return routing;
 }
 
+static void slot_set(kv_route_table *routing, uint32_t slot, uint32_t chain)
+{
+    assert(chain < routing->chain_count);
+    routing->slots[slot] = chain;
+    routing->chains[chain].slot_count++;
+}
+
 /* ---- without chains ---- */
 
 /* Sort the targets of all slots, keep each of them once, and make each a chain. */
@@ -83,7 +90,7 @@ int kv_route_table_open(uint64_t version, const uint32_t *endpoints, uint32_t no
                                          sizeof(kv_member), member_compare);
 
         assert(found);
-        routing->slots[i] = (uint32_t)(found - routing->members);
+        slot_set(routing, i, (uint32_t)(found - routing->members));
     }
     *result = routing;
     return 0;
@@ -117,7 +124,7 @@ static void chain_add(kv_route_table *routing, const kv_route_chains *from,
     uint32_t first = routing->member_count;
 
     routing->chains[routing->chain_count++] =
-        (kv_route_chain){chain->chain_version, first, chain->member_count};
+        (kv_route_chain){chain->chain_version, first, chain->member_count, 0};
     for (uint32_t i = 0; i < chain->member_count; i++) {
         const kv_chain_member *member = &from->members[chain->member_first + i];
 
@@ -145,7 +152,7 @@ int kv_route_table_open_chains(uint64_t version, const kv_route_chains *from,
         chain_add(routing, from, &from->chains[i]);
     assert(routing->member_count == member_count);
     for (uint32_t i = 0; i < from->slot_count; i++)
-        routing->slots[i] = from->slot_chains[i];
+        slot_set(routing, i, from->slot_chains[i]);
     *result = routing;
     return 0;
 }
@@ -188,6 +195,14 @@ int kv_route_table_sort(const kv_route_table *routing, kv_member **sorted)
 bool kv_member_is_among(const kv_member *sorted, uint32_t count, kv_member member)
 {
     return count > 0 && bsearch(&member, sorted, count, sizeof(kv_member), member_compare) != NULL;
+}
+
+bool kv_route_table_lacks(const kv_route_table *routing)
+{
+    for (uint32_t i = 0; i < routing->chain_count; i++)
+        if (routing->chains[i].member_count == 0 && routing->chains[i].slot_count > 0)
+            return true;
+    return false;
 }
 
 bool kv_route_table_has(const kv_route_table *routing, kv_member member)

@@ -23,6 +23,7 @@ typedef struct kv_route_chain {
     uint64_t version;
     uint32_t member_first;
     uint32_t member_count; /* 0: nobody serves now */
+    uint32_t slot_count;
 } kv_route_chain;
 
 typedef struct kv_route_table {
@@ -68,6 +69,8 @@ uint32_t kv_route_table_find(const kv_route_table *routing, const char *tenant,
 /* The members of all chains in an order in which they are found fast; the caller frees them. */
 int kv_route_table_sort(const kv_route_table *routing, kv_member **sorted);
 bool kv_member_is_among(const kv_member *sorted, uint32_t count, kv_member member);
+/* Whether of some chain that has slots nobody serves. */
+bool kv_route_table_lacks(const kv_route_table *routing);
 /* Whether some chain has this member. */
 bool kv_route_table_has(const kv_route_table *routing, kv_member member);
 

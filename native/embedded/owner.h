@@ -15,6 +15,8 @@ typedef struct kv_owner {
 /* The engine of an open store, for operations that have an owner of their own. They have ended before the store is
  * closed. The store's upkeep goes on by itself. */
 kv_engine *kv_store_engine(kv_store *store);
+/* As kv_engine_repair, on the calling thread; -ESHUTDOWN: the store is being closed. */
+int kv_store_repair(kv_store *store, const void *key, uint32_t key_size, const void *value, uint32_t value_size);
 /* Threads that execute asynchronous batches: a node has none. For kv_store_options.workers. */
 #define KV_WORKERS_NONE UINT32_MAX
 

@@ -383,6 +383,12 @@ int64_t kv_store_verify(kv_store *store, uint64_t *cursor, uint64_t bytes_max, v
                             kv_upkeep_run, store);
 }
 
+int kv_store_repair(kv_store *store, const void *key, uint32_t key_size, const void *value,
+                    uint32_t value_size)
+{
+    return kv_engine_repair(store->engine, key, key_size, value, value_size, kv_upkeep_run, store);
+}
+
 int kv_store_compact(kv_store *store, uint64_t timeout_ms)
 {
     (void)timeout_ms;

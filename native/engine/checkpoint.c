@@ -13,6 +13,7 @@
  * checkpoint stands for. Replay compares sequences, so applying the journal again is harmless. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* Opening and closing a target, its statistics, and what every file of the engine needs. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include "bytes/hash.h"
 
@@ -157,6 +158,7 @@ static int eviction_open(kv_engine *engine)
 
     if (result < 0)
         return result;
+    engine->evicts_itself = true;
     engine->eviction_expected = expected;
     found.rows = malloc((count + 1) * sizeof(*found.rows));
     if (!found.rows)
@@ -325,4 +327,16 @@ int kv_engine_slabs(kv_engine *engine, kv_slab_row *rows, int rows_max)
                                 .live_size = found[i].live_size,
                                 .free_size = found[i].free_size};
     return count;
+}
+
+void kv_engine_watch_io(kv_engine *engine, uint64_t now_ns, uint64_t *oldest_ns,
+                        uint64_t *silent_ns)
+{
+    kv_io_ages seen;
+
+    pthread_mutex_lock(&engine->lock);
+    seen = kv_io_watch_look(&engine->io_watch, now_ns);
+    pthread_mutex_unlock(&engine->lock);
+    *oldest_ns = seen.oldest_ns;
+    *silent_ns = seen.silent_ns;
 }

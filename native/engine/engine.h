@@ -122,6 +122,8 @@ uint32_t kv_operation_push(kv_operation *operation, uint32_t i, const void *byte
 #define KV_REQUEST_HELD 2u
 #define KV_REQUEST_RETAINED 4u
 #define KV_REQUEST_EXACT 8u
+/* DELETE: what kv_engine_victims chose, here or at the head of the chain: an eviction, also of what has expired. */
+#define KV_REQUEST_EVICTS 16u
 
 #define KV_KEPT_OPERATION_PERCENT 50u
 #define KV_KEPT_PERCENT 75u
@@ -151,6 +153,34 @@ int64_t kv_engine_list_stored(kv_engine *engine, uint64_t *cursor, void *buffer,
 /* The highest version that any object had here, as far as is known: at least that of every object there is. */
 uint64_t kv_engine_version_max(kv_engine *engine);
 
+/* Cache mode where others decide what leaves, so that all copies lose the same (victims.c). With `evicts` false the engine evicts nothing by itself: a set waits for space until a DELETE
+ * with KV_REQUEST_EVICTS, or anything else, has made some. At first it does. `wanted` (NULL: nobody) is called when space is short and whenever a set begins to wait; from any thread,
+ * with the engine's lock held: it must only queue or wake. */
+void kv_engine_set_evicts(kv_engine *engine, bool evicts);
+void kv_engine_set_wanted(kv_engine *engine, void (*wanted)(void *context), void *context);
+typedef struct kv_engine_shortage {
+    uint64_t size;  /* bytes of extents that should be evicted */
+    uint64_t count; /* objects; both are wanted */
+    uint64_t freed; /* grows whenever extents become free */
+    bool waits;     /* some set does, for whatever space */
+} kv_engine_shortage;
+void kv_engine_look_shortage(kv_engine *engine, kv_engine_shortage *shortage);
+typedef struct kv_victims {
+    uint64_t size;      /* wanted; then: of those that were chosen */
+    uint64_t count;     /* the same */
+    uint32_t count_max;
+    uint8_t *keys;      /* each a u16 and so many bytes of stored key */
+    uint32_t keys_max;  /* bytes */
+} kv_victims;
+/* Choose what leaves, by the eviction policy: neither what is pinned nor what is being read or written. It stays, and is not chosen again, until it is deleted, set anew, or spared. */
+void kv_engine_victims(kv_engine *engine, kv_victims *victims);
+/* Whether the object at this key was chosen, and nothing was done with it since. */
+bool kv_engine_is_victim(kv_engine *engine, const void *key, uint32_t key_size);
+/* It was chosen, if it still is, and will not leave after all. */
+void kv_engine_spare(kv_engine *engine, const void *key, uint32_t key_size);
+/* No eviction comes: whoever waits for space now is refused (KV_NO_SPACE). `copies`: only sets with KV_REQUEST_EXACT. */
+void kv_engine_end_waits(kv_engine *engine, bool copies);
+
 /* Steps follow kv_operation_begin and each `ready`. For one that the caller wants to make by itself: true: make it now; false: `ready` was called already, and the
  * step that it asks for will do. So no `ready` is on its way when a step says that the operation is finished. Not during a step. */
 bool kv_operation_claim(kv_operation *operation);
@@ -171,6 +201,17 @@ int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run 
 /* Verify values on the device; see kv_store_verify. */
 int64_t kv_engine_verify(kv_engine *engine, uint64_t *cursor, uint64_t bytes_max, void *buffer, uint64_t size,
                          uint64_t *objects, uint64_t *bytes, kv_engine_run *run, void *runner);
+
+/* Objects whose values could not be read, as entries of kv_engine_list_stored; those that do not fit are left out. Some are known; more are found by reading. */
+int64_t kv_engine_damaged(kv_engine *engine, void *buffer, uint64_t size);
+/* How many were known when they were last listed, and since. */
+uint32_t kv_engine_damaged_count(kv_engine *engine);
+/* Replace the value of a damaged object by what another copy holds; the object stays as it is otherwise. -ENOENT: it is not damaged, or another one by now. -EBADMSG: these are not the
+ * bytes that it was set with. -ENOSPC, -EIO. */
+int kv_engine_repair(kv_engine *engine, const void *key, uint32_t key_size, const void *value, uint32_t value_size,
+                     kv_engine_run *run, void *runner);
+/* How long device operations have been out, as far as it was watched: call it several times a second, with any clock that goes on. */
+void kv_engine_watch_io(kv_engine *engine, uint64_t now_ns, uint64_t *oldest_ns, uint64_t *silent_ns);
 
 int64_t kv_engine_list(kv_engine *engine, uint64_t *cursor, const void *prefix, uint32_t prefix_size, void *buffer, uint64_t size);
 int kv_engine_slabs(kv_engine *engine, kv_slab_row *rows, int rows_max);

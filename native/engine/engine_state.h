@@ -15,10 +15,12 @@
 #define KV_ENGINE_STATE_H
 
 #include "bytes/list.h"
+#include "engine/damage.h"
 #include "engine/engine.h"
 #include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/index.h"
+#include "engine/io_watch.h"
 #include "engine/slab.h"
 
 #include <pthread.h>
@@ -121,6 +123,7 @@ typedef struct kv_transfer {
     uint32_t first;          /* works [first, first + count) of that operation whose run is `run` */
     uint32_t count;
     uint32_t run;
+    uint8_t generation;      /* of io_watch */
 } kv_transfer;
 
 /* The works of an operation that one device write stores. */
@@ -158,6 +161,8 @@ typedef struct kv_space {
     bool compaction_wanted; /* a set waits for it, or was scattered */
     bool compaction_vain;   /* the last one freed nothing, and nothing was freed since */
     uint32_t reserve_count; /* slabs that only compaction may use */
+    uint64_t wanted_size;   /* that sets wait for, and others are to evict */
+    uint64_t freed;         /* bytes given back so far */
 } kv_space;
 
 typedef struct kv_journal {
@@ -186,6 +191,7 @@ typedef struct kv_journal {
     uint32_t groups_held;   /* written since the last flush began */
     uint64_t bytes_unflushed;
     uint32_t files_unflushed;
+    uint8_t write_generation, flush_generation; /* of io_watch */
     kv_io write_io;
     kv_io flush_io;
     kv_list waiters;        /* operations: see kv_operation.wait_sequence */
@@ -210,6 +216,9 @@ struct kv_engine {
     kv_journal journal;
     kv_eviction *eviction;  /* cache mode */
     uint64_t eviction_expected; /* objects it is prepared for */
+    bool evicts_itself;     /* cache mode; else others choose by victims.c, and `wanted` tells them */
+    void (*wanted)(void *context);
+    void *wanted_context;
     kv_list transfers;      /* free ones */
     kv_list transfer_slabs;
     kv_list memory_waiters; /* operations waiting for a frame */
@@ -237,6 +246,8 @@ struct kv_engine {
     uint64_t kept_size;   /* of the DRAM tier, by operations that keep their values */
     uint64_t held_objects; /* items of held sets that may become objects of their own */
     kv_store_statistics statistics;
+    kv_io_watch io_watch;   /* of values and of the journal */
+    kv_damage damage;
 };
 
 typedef enum kv_work_state {
@@ -324,6 +335,8 @@ struct kv_operation {
     bool keeps;            /* receive: held, or retained when it began */
     bool versioned;        /* receive: see KV_REQUEST_VERSIONED and KV_REQUEST_EXACT */
     bool exact;
+    bool evicts;           /* delete: see KV_REQUEST_EVICTS */
+    bool forsaken;         /* receive: no space will come, do not wait for it */
     bool unstepped;        /* receive: a value is complete and no step has seen it; the stepping thread's */
     bool coming;           /* counted in sets_coming */
     bool complete;         /* every item has its status */
@@ -436,6 +449,10 @@ void kv_space_release(kv_engine *engine);
 /* Cache mode: evict about `size` bytes; returns bytes evicted. */
 uint64_t kv_space_evict(kv_engine *engine, uint64_t size);
 bool kv_space_evict_one(kv_engine *engine);
+/* Bytes of extents. */
+uint64_t kv_space_of(const kv_engine *engine, const kv_object *object);
+/* Cache mode: what is missing to the share that is to be free. */
+uint64_t kv_space_below_watermark(const kv_engine *engine);
 
 /* journal.c. Locked. */
 int kv_journal_open(kv_engine *engine);
@@ -472,23 +489,5 @@ uint64_t kv_update_move(kv_engine *engine, kv_object *object, uint64_t hash);
 void kv_update_link(kv_engine *engine, kv_object *object, uint64_t hash, uint32_t rank, kv_pinning pinning);
 int kv_update_store(kv_engine *engine, kv_object *object, const kv_extent *pieces, uint32_t count, bool packed);
 void kv_record_of(const kv_engine *engine, const kv_object *object, kv_record *record);
-
-/* superblock.c: unlocked, before anyone else is there. 1: read; 0: the device is empty; or a negative errno with its message. */
-int kv_superblock_read(kv_engine *engine, char *message);
-/* Make an empty target on an empty device. */
-int kv_superblock_format(kv_engine *engine, char *message);
-int kv_superblock_write(kv_engine *engine, bool clean);
-/* Write the header of a file, with the store's uuid filled in. */
-int kv_engine_write_header(kv_engine *engine, kv_file file, uint64_t offset, kv_header *header);
-
-/* recovery.c: unlocked, before anyone else is there. */
-int kv_recovery_run(kv_engine *engine, char *message);
-
-/* checkpoint.c */
-/* Locked: the journal is long enough, and longer than the last checkpoint: checkpoints cost no more than the journal. */
-bool kv_checkpoint_due(const kv_engine *engine);
-kv_file kv_checkpoint_file(uint64_t generation);
-int kv_checkpoint_write_header(kv_engine *engine, uint64_t generation, uint64_t sequence, uint64_t count,
-                               uint64_t end);
 
 #endif

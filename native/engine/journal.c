@@ -8,6 +8,7 @@
  * failed write or flush takes the target offline: it is never retried as if nothing had happened. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -171,6 +172,7 @@ static void group_write(kv_engine *engine)
     journal->filling = buffer == journal->buffers[0] ? journal->buffers[1] : journal->buffers[0];
     journal->fill_size = 0;
     journal->fill_count = 0;
+    journal->write_generation = kv_io_watch_begin(&engine->io_watch);
     engine->statistics.journal_groups++;
     engine->statistics.device_writes++;
     engine->statistics.device_write_bytes += size;
@@ -191,6 +193,7 @@ static void flush_begin(kv_engine *engine)
     journal->flushing_last = journal->durable;
     journal->files_unflushed = 0;
     journal->bytes_unflushed = 0;
+    journal->flush_generation = kv_io_watch_begin(&engine->io_watch);
     engine->statistics.device_flushes++;
     engine->device->operations->submit(engine->device, &io, 1);
 }
@@ -264,6 +267,7 @@ static void write_done(kv_io *io)
 
     pthread_mutex_lock(&engine->lock);
     assert(journal->writing);
+    kv_io_watch_end(&engine->io_watch, journal->write_generation);
     journal->writing = false;
     journal->groups_held++;
     journal->files_unflushed |= 1u << io->file; /* not before: a flush under way does not cover it */
@@ -286,6 +290,7 @@ static void flush_done(kv_io *io)
 
     pthread_mutex_lock(&engine->lock);
     assert(journal->flushing);
+    kv_io_watch_end(&engine->io_watch, journal->flush_generation);
     journal->flushing = false;
     if (io->result < 0) {
         kv_engine_fail(engine, (int)-io->result);

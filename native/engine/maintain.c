@@ -3,6 +3,8 @@
  * for space, memory and a short recovery. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
+#include "engine/victims.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -58,16 +60,16 @@ static bool expire_some(kv_engine *engine)
 static void evict_to_watermark(kv_engine *engine)
 {
     uint64_t space;
-    uint64_t available;
     uint64_t wanted;
 
     pthread_mutex_lock(&engine->lock);
     space = kv_slab_space_size(engine->space.slabs);
-    available = kv_slab_free_size(engine->space.slabs) + engine->space.retired_size;
-    wanted = space / 100 * KV_WATERMARK_PERCENT;
-    if (engine->eviction && available < wanted && !engine->offline) {
-        kv_space_evict(engine, wanted - available);
+    wanted = kv_space_below_watermark(engine);
+    if (engine->evicts_itself && wanted > 0 && !engine->offline) {
+        kv_space_evict(engine, wanted);
         kv_journal_kick(engine);
+    } else if (wanted > 0) {
+        kv_victims_tell(engine);
     }
     if (engine->space.retired_size > space / 100 * KV_WATERMARK_PERCENT)
         kv_journal_want_flush(engine);

@@ -30,6 +30,11 @@ static bool is_own(uint32_t kind)
     return kind == KV_OP_MOVE || kind == KV_OP_READ_DEVICE;
 }
 
+static uint32_t flags_of(uint32_t kind)
+{
+    return kind == KV_OP_RECEIVE ? RECEIVE_FLAGS : kind == KV_OP_DELETE ? KV_REQUEST_EVICTS : 0;
+}
+
 static int request_check(const kv_request *request)
 {
     uint32_t kind = request->operation;
@@ -41,7 +46,7 @@ static int request_check(const kv_request *request)
         return -EINVAL;
     if (needs_stats && request->count > 0 && !request->stats)
         return -EINVAL;
-    if (request->flags & ~(kind == KV_OP_RECEIVE ? RECEIVE_FLAGS : 0u))
+    if (request->flags & ~flags_of(kind))
         return -EINVAL;
     for (uint32_t i = 0; i < request->count; i++) {
         const kv_item *item = &request->items[i];
@@ -87,6 +92,7 @@ int kv_operation_begin(kv_engine *engine, kv_request *request, kv_operation **re
     operation->retained = request->flags & KV_REQUEST_RETAINED;
     operation->keeps = operation->held || operation->retained;
     operation->exact = request->flags & KV_REQUEST_EXACT;
+    operation->evicts = request->flags & KV_REQUEST_EVICTS;
     kv_list_init(&operation->ready);
     kv_list_init(&operation->wait);
     kv_list_init(&operation->wait_journal);

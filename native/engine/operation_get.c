@@ -303,6 +303,8 @@ static void get_conclude(kv_operation *operation, kv_work *work)
     uint32_t i = (uint32_t)(work - operation->works);
 
     if (work->error) {
+        if (!engine->offline)
+            kv_damage_note(&engine->damage, object);
         get_finish(operation, i, KV_IO_ERROR);
         return;
     }
@@ -321,6 +323,7 @@ static void get_conclude(kv_operation *operation, kv_work *work)
     if (work->frame && object->frame == work->frame->self && !work->frame->unwritten)
         kv_tier_detach(&engine->tier, object);
     if (work->retried) {
+        kv_damage_note(&engine->damage, object);
         get_finish(operation, i, KV_CORRUPT);
         return;
     }

@@ -43,7 +43,7 @@ static kv_object *find(kv_operation *operation, uint32_t i, const keys_window *w
     if (window->possible[i % KEYS_WINDOW])
         object = kv_index_find(engine->index, window->hashes[i % KEYS_WINDOW], (const void *)item->key,
                                item->key_size);
-    if (object && kv_object_expired(object, now_ms))
+    if (object && kv_object_expired(object, now_ms) && !operation->evicts)
         object = NULL;
     note_sequence(operation, object ? kv_object_sequence(object) : absent);
     return object;
@@ -64,7 +64,10 @@ static bool key_change(kv_operation *operation, kv_object *object, uint64_t hash
     kv_engine *engine = operation->engine;
     if (!kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))
         return false;
-    if (operation->kind == KV_OP_DELETE) {
+    if (operation->evicts) {
+        engine->statistics.evictions++;
+        note_sequence(operation, kv_update_delete(engine, object, hash, KV_RECORD_FLAG_EVICTED));
+    } else if (operation->kind == KV_OP_DELETE) {
         engine->delete_sequence = kv_update_delete(engine, object, hash, 0);
         engine->statistics.deletes++;
         note_sequence(operation, engine->delete_sequence);

@@ -8,6 +8,7 @@
  * no crash can leave behind is refused with the file and the offset. */
 
 #include "engine/recovery.h"
+#include "engine/startup.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -4,6 +4,7 @@
  * place in a pack, later one device write. */
 
 #include "engine/set.h"
+#include "engine/victims.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -266,6 +267,19 @@ static int journal_admit(const kv_operation *operation)
     return result == -EAGAIN && operation->kind == KV_OP_MOVE ? -ENOSPC : result;
 }
 
+/* Where others evict, every set waits for their evictions while there are as many objects as there
+ * may be: what it replaces, and so whether it adds one, is known only later. */
+static int space_admit(const kv_operation *operation)
+{
+    kv_engine *engine = operation->engine;
+    int result = journal_admit(operation);
+
+    if (result < 0 || operation->kind == KV_OP_MOVE || !kv_victims_await_objects(engine))
+        return result;
+    kv_victims_tell(engine);
+    return -EAGAIN;
+}
+
 /* Reserve for the item (and, packed, for those after it). The number of items begun, or -EBUSY: wait for
  * memory, -EAGAIN: wait for space. */
 static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
@@ -276,8 +290,8 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
 
     if (set_refuse(operation, i, now_ms))
         return 1;
-    result = journal_admit(operation);
-    if (result == -EAGAIN)
+    result = space_admit(operation);
+    if (result == -EAGAIN && !operation->forsaken)
         return result;
     if (result < 0) {
         kv_set_close(operation, &operation->works[i], KV_NO_SPACE);
@@ -301,8 +315,10 @@ static int set_begin(kv_operation *operation, uint32_t i, uint64_t now_ms)
         result = single_reserve(operation, i, now_ms);
     if (result == 0)
         return 1;
-    if (result == -EBUSY || result == -EAGAIN)
+    if (result == -EBUSY || (result == -EAGAIN && !operation->forsaken))
         return result;
+    if (result == -EAGAIN)
+        result = -ENOSPC;
     kv_set_close(operation, &operation->works[i], result == -ENOSPC ? KV_NO_SPACE : KV_UNAVAILABLE);
     return 1;
 }

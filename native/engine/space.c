@@ -4,6 +4,7 @@
  * that made it obsolete is flushed and its last reader has let go (invariant 2 of engine_state.h). */
 
 #include "engine/engine_state.h"
+#include "engine/victims.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -101,6 +102,20 @@ static bool space_want_compaction(kv_engine *engine)
     return true;
 }
 
+/* Others evict: they are told, and the set waits for what they do. */
+static int space_await(kv_engine *engine, uint32_t size)
+{
+    if (engine->space.retired_size < size)
+        kv_victims_want(engine, evict_size(engine, size));
+    else
+        kv_victims_tell(engine);
+    if (engine->space.retired_count > 0)
+        kv_journal_want_flush(engine);
+    else
+        space_want_compaction(engine);
+    return -EAGAIN;
+}
+
 /* Nothing was free: can waiting or evicting help? What is still being written can be evicted soon, and
  * what is being read and was superseded is free soon. */
 static int space_refuse(kv_engine *engine, uint32_t size)
@@ -108,6 +123,8 @@ static int space_refuse(kv_engine *engine, uint32_t size)
     const kv_space *space = &engine->space;
     bool cache = engine->eviction != NULL;
 
+    if (kv_victims_are_others(engine))
+        return space_await(engine, size);
     if (cache && space->retired_size < size)
         kv_space_evict(engine, evict_size(engine, size));
     if (space->retired_count > 0 || (cache && !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))) {
@@ -183,8 +200,10 @@ void kv_space_compacted(kv_engine *engine, bool freed)
 
 void kv_space_free(kv_engine *engine, const kv_extent *pieces, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        engine->space.freed += pieces[i].size;
         kv_slab_free(engine->space.slabs, &pieces[i]);
+    }
     engine->space.compaction_vain &= count == 0;
 }
 
@@ -204,7 +223,7 @@ static int retired_grow(kv_space *space)
     return 0;
 }
 
-static uint64_t object_space(const kv_engine *engine, const kv_object *object)
+uint64_t kv_space_of(const kv_engine *engine, const kv_object *object)
 {
     kv_extent pieces[KV_SLAB_PIECES_MAX];
     uint32_t count = kv_object_pieces(engine, object, pieces);
@@ -225,7 +244,7 @@ int kv_space_retire(kv_engine *engine, kv_object *object, uint64_t sequence)
     space->retired[(space->retired_head + space->retired_count) & (space->retired_capacity - 1)] =
         (kv_retired){.sequence = sequence, .object = kv_index_handle(engine->index, object)};
     space->retired_count++;
-    space->retired_size += object_space(engine, object);
+    space->retired_size += kv_space_of(engine, object);
     if (space->retired_count >= KV_QUARANTINE_COUNT_MAX)
         kv_journal_want_flush(engine);
     return 0;
@@ -254,7 +273,7 @@ void kv_space_release(kv_engine *engine)
         if (first->sequence > engine->journal.flushed)
             break;
         object = kv_index_at(engine->index, first->object);
-        space->retired_size -= object_space(engine, object);
+        space->retired_size -= kv_space_of(engine, object);
         space->retired_head = (space->retired_head + 1) & (space->retired_capacity - 1);
         space->retired_count--;
         if (object->holders > 0) {
@@ -298,7 +317,7 @@ bool kv_space_evict_one(kv_engine *engine)
     uint32_t handle;
     kv_object *object;
 
-    if (!engine->eviction || !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))
+    if (!engine->evicts_itself || !kv_journal_has_room(engine, KV_RECORD_SIZE_MAX))
         return false;
     handle = kv_eviction_pick(engine->eviction, object_may_go);
     if (handle == 0)
@@ -319,4 +338,13 @@ uint64_t kv_space_evict(kv_engine *engine, uint64_t size)
         if (!kv_space_evict_one(engine))
             break;
     return engine->space.retired_size - before;
+}
+
+uint64_t kv_space_below_watermark(const kv_engine *engine)
+{
+    const kv_slab_allocator *slabs = engine->space.slabs;
+    uint64_t wanted = kv_slab_space_size(slabs) / 100 * KV_WATERMARK_PERCENT;
+    uint64_t available = kv_slab_free_size(slabs) + engine->space.retired_size;
+
+    return available < wanted ? wanted - available : 0;
 }

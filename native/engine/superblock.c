@@ -3,6 +3,7 @@
  * superblock was never finished and holds nothing. */
 
 #include "engine/engine_state.h"
+#include "engine/startup.h"
 
 #include "bytes/hash.h"
 

@@ -3,6 +3,8 @@
  * Both stop anywhere: a cursor names a place in the order of the hashes, and objects whose hashes
  * cannot be told apart there are taken together or left together. */
 
+#include "engine/survey.h"
+
 #include "engine/engine_state.h"
 
 #include <assert.h>
@@ -91,20 +93,14 @@ static void list_object(void *context, kv_object *object)
 }
 
 /* {u16 key_size, u16 flags, u32 size, u32 checksum, u64 version, u64 expiry_ms, stored key} */
-static void list_stored_object(void *context, kv_object *object)
+void kv_stored_entry_put(uint8_t *place, const kv_object *object)
 {
-    listing *state = context;
     uint16_t key_size = (uint16_t)object->key_size;
     uint16_t flags = object->pinned ? KV_ITEM_PINNED : 0;
     uint32_t size = object->size;
     uint64_t version = kv_object_version(object);
     uint64_t expiry_ms = kv_object_expiry_ms(object);
-    uint8_t *place = NULL;
 
-    if (!state->stop.full)
-        place = entry_place(state, object, KV_STORED_ENTRY_SIZE + key_size);
-    if (!place)
-        return;
     memcpy(place, &key_size, sizeof(key_size));
     memcpy(place + 2, &flags, sizeof(flags));
     memcpy(place + 4, &size, sizeof(size));
@@ -112,6 +108,17 @@ static void list_stored_object(void *context, kv_object *object)
     memcpy(place + 12, &version, sizeof(version));
     memcpy(place + 20, &expiry_ms, sizeof(expiry_ms));
     memcpy(place + KV_STORED_ENTRY_SIZE, object->key, key_size);
+}
+
+static void list_stored_object(void *context, kv_object *object)
+{
+    listing *state = context;
+    uint8_t *place = NULL;
+
+    if (!state->stop.full)
+        place = entry_place(state, object, KV_STORED_ENTRY_SIZE + object->key_size);
+    if (place)
+        kv_stored_entry_put(place, object);
 }
 
 /* From the cursor on until the buffer is full or the objects have ended; moves the cursor. */

@@ -79,6 +79,7 @@ static void read_done(kv_io *io)
     kv_frame *frame = transfer->frame;
 
     pthread_mutex_lock(&engine->lock);
+    kv_io_watch_end(&engine->io_watch, transfer->generation);
     assert(frame->fills > 0);
     if (io->result < 0 && !frame->error)
         frame->error = (int32_t)-io->result;
@@ -111,6 +112,7 @@ static void work_done(kv_io *io)
     kv_operation *operation = transfer->operation;
 
     pthread_mutex_lock(&engine->lock);
+    kv_io_watch_end(&engine->io_watch, transfer->generation);
     for (uint32_t i = transfer->first; i < transfer->first + transfer->count; i++) {
         kv_work *work = &operation->works[i];
 
@@ -207,6 +209,7 @@ int kv_transfer_build(kv_operation *operation, kv_io_kind kind, const kv_transfe
         else
             bind_to_frame(transfer, memory->frame);
         count_transfer(engine, &transfer->io);
+        transfer->generation = kv_io_watch_begin(&engine->io_watch);
         position += size;
         piece_position += size;
         if (piece_position == pieces->size) {

@@ -2,6 +2,7 @@
  * locked step, so that memory is always the state after the last appended record. */
 
 #include "engine/engine_state.h"
+#include "engine/victims.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -156,6 +157,8 @@ uint64_t kv_update_delete(kv_engine *engine, kv_object *object, uint64_t hash, u
     };
     uint64_t sequence = append(engine, &record);
 
+    if (kv_victims_are_others(engine))
+        kv_victims_removed(engine, kv_space_of(engine, object));
     if (engine->eviction && object->queue != 0) {
         kv_eviction_remove(engine->eviction, kv_index_handle(engine->index, object));
         object->queue = 0;

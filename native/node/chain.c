@@ -5,6 +5,7 @@
 
 #include "bytes/hash.h"
 #include "client/addresses.h"
+#include "node/evictor.h"
 #include "node/mover.h"
 #include "node/resync.h"
 
@@ -99,17 +100,17 @@ static void deliver_news(kv_mail *mail)
     kv_chain_news *news = KV_CONTAINER(mail, kv_chain_news, mail);
     kv_chain *chain = news->chain;
     uint32_t number = (uint32_t)(news - chain->news);
-    kv_peer_aim aim;
+    kv_loop *loop = &chain->node->loops[number];
 
     /* Release, acquire: what is said from here on is posted anew. */
     atomic_store_explicit(&news->posted, false, memory_order_seq_cst);
-    aim = kv_chain_aim(chain);
-    if (chain->peers[number])
-        kv_peer_set_aim(chain->peers[number], &aim);
-    if (&chain->node->loops[number] == kv_chain_loop(chain)) {
-        kv_resync_look(chain->resync);
-        kv_mover_look(chain->mover);
-    }
+    kv_chain_aim_peers(chain, loop);
+    if (loop != kv_chain_loop(chain))
+        return;
+    kv_resync_look(chain->resync);
+    kv_mover_look(chain->mover);
+    if (chain->evictor)
+        kv_evictor_look(chain->evictor);
 }
 
 void kv_chain_spread_news(kv_chain *chain)
@@ -123,7 +124,7 @@ static int chain_allocate(kv_chain *chain)
 {
     uint32_t loop_count = chain->node->loop_count;
 
-    chain->peers = calloc(loop_count, sizeof(kv_peer *));
+    chain->peers = calloc(2 * (size_t)loop_count, sizeof(kv_peer *));
     chain->news = calloc(loop_count, sizeof(*chain->news));
     if (!chain->peers || !chain->news)
         return -ENOMEM;
@@ -147,12 +148,15 @@ int kv_chain_open(kv_node *node, kv_target *target, kv_chain **result)
     chain->target = target;
     chain->endpoint = KV_CHAIN_NO_ENDPOINT;
     kv_list_init(&chain->claims);
+    kv_chain_set_limits(chain);
     pthread_mutex_init(&chain->mutex, NULL);
     error = chain_allocate(chain);
     if (error == 0)
         error = kv_resync_open(chain, &chain->resync);
     if (error == 0)
         error = kv_mover_open(chain, &chain->mover);
+    if (error == 0 && target->caches)
+        error = kv_evictor_open(chain, &chain->evictor);
     if (error < 0) {
         kv_chain_close(chain);
         return error;
@@ -165,6 +169,8 @@ void kv_chain_close(kv_chain *chain)
 {
     if (chain->mover)
         kv_mover_close(chain->mover);
+    if (chain->evictor)
+        kv_evictor_close(chain->evictor);
     if (chain->resync)
         kv_resync_close(chain->resync);
     if (chain->replica)
@@ -196,6 +202,7 @@ void kv_chain_stop_all(kv_node *node)
         chain->stopped = true;
         retire(chain);
         unlock(chain, NULL);
+        kv_engine_set_wanted(chain->target->engine, NULL, NULL);
         kv_chain_spread_news(chain);
     }
 }
@@ -259,66 +266,18 @@ void kv_chain_configure(kv_chain *chain, const kv_chain_place *place, uint32_t e
         chain->endpoint = endpoint;
         if (moved) {
             chain->successor_free = 0; /* it has not said yet */
+            chain->successor_lacks = (kv_engine_shortage){0};
             chain->lost_told = false;
         }
         /* Relaxed: a reader may as well have come a moment before. */
         atomic_store_explicit(&chain->version, place->flags ? place->chain_version : 0,
                               memory_order_relaxed);
+        /* Alone it evicts as it likes; with others none but the head does, and for all. */
+        kv_engine_set_evicts(chain->target->engine,
+                             view.serves && view.head && !view.has_successor);
     }
     unlock(chain, NULL);
     kv_chain_spread_news(chain);
-}
-
-kv_peer_aim kv_chain_aim(kv_chain *chain)
-{
-    kv_peer_aim aim;
-    uint32_t pool;
-
-    lock(chain);
-    pool = chain->place.position + 1;
-    aim = (kv_peer_aim){.endpoint = chain->endpoint,
-                        .target = chain->place.successor,
-                        .pool = pool < KV_NODE_POOLS ? pool : KV_NODE_POOLS - 1,
-                        .closes = chain->stopped};
-    pthread_mutex_unlock(&chain->mutex);
-    return aim;
-}
-
-kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop)
-{
-    kv_peer **peer = &chain->peers[loop - chain->node->loops];
-    kv_peer_aim aim = kv_chain_aim(chain);
-
-    if (!*peer)
-        *peer = kv_peer_open(chain, loop, peer, NULL);
-    if (*peer)
-        kv_peer_set_aim(*peer, &aim);
-    return *peer;
-}
-
-void kv_chain_tell_lost(kv_chain *chain, int error, const char *reason)
-{
-    bool told;
-    uint32_t endpoint;
-    uint32_t target;
-
-    lock(chain);
-    endpoint = chain->endpoint;
-    target = chain->place.successor;
-    told = chain->lost_told || endpoint == KV_CHAIN_NO_ENDPOINT;
-    chain->lost_told = true;
-    pthread_mutex_unlock(&chain->mutex);
-    if (!told)
-        kv_events_report(&chain->node->events, KV_EVENT_PEER_LOST, error, target,
-                         "%s: target %u: %.120s", kv_addresses_name(chain->node->addresses, endpoint),
-                         target, reason);
-}
-
-void kv_chain_tell_found(kv_chain *chain)
-{
-    lock(chain);
-    chain->lost_told = false;
-    pthread_mutex_unlock(&chain->mutex);
 }
 
 void kv_chain_fail(kv_chain *chain, int error, const char *reason)
@@ -384,6 +343,17 @@ void kv_chain_leave(kv_chain_update *own)
     own->loop->update_count--;
 }
 
+/* Locked: the successor may come to lack space without being able to tell. */
+static void evictor_wake(kv_chain *chain)
+{
+    const kv_replica_view *view = kv_replica_view_of(chain->replica);
+
+    if (!chain->evictor || chain->ticks || !view->head || !view->has_successor)
+        return;
+    chain->ticks = true;
+    kv_evictor_post(chain->evictor);
+}
+
 void kv_chain_enter(kv_chain_update *own)
 {
     assert(!own->entered);
@@ -391,7 +361,32 @@ void kv_chain_enter(kv_chain_update *own)
     lock(own->chain);
     own->chain->updates_total += own->batch == NULL;
     kv_replica_came(own->chain->replica, &own->update);
+    evictor_wake(own->chain);
     unlock(own->chain, own->loop);
+}
+
+uint32_t kv_chain_enter_free(kv_chain_update *own)
+{
+    kv_chain *chain = own->chain;
+    kv_update *update = &own->update;
+
+    lock(chain);
+    for (uint32_t i = 0; i < update->count;) {
+        kv_update_key key = update->keys[i];
+
+        if (kv_replica_is_held(chain->replica, key.key, key.key_size, key.hash)) {
+            update->keys[i] = update->keys[--update->count];
+            update->keys[update->count] = key;
+        } else {
+            i++;
+        }
+    }
+    own->message.count = update->count;
+    own->entered = update->count > 0;
+    if (own->entered)
+        kv_replica_came(chain->replica, update);
+    unlock(chain, own->loop);
+    return update->count;
 }
 
 void kv_chain_decide(kv_chain_update *own, kv_status status)
@@ -422,8 +417,14 @@ bool kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer)
     bool legal;
 
     lock(chain);
-    if (answer && own->sent_target == chain->place.successor)
+    if (answer && own->sent_target == chain->place.successor) {
         chain->successor_free = answer->space_free;
+        chain->successor_lacks = (kv_engine_shortage){.size = answer->space_wanted,
+                                                      .count = answer->objects_wanted};
+        chain->acknowledged_count++;
+        if (chain->evictor && (answer->space_wanted > 0 || answer->objects_wanted > 0))
+            kv_evictor_post(chain->evictor);
+    }
     legal = kv_replica_acknowledged(chain->replica, &own->update, own->sent_version,
                                     own->sent_attempt, answer ? answer->statuses : NULL);
     unlock(chain, own->loop);
@@ -448,35 +449,6 @@ bool kv_chain_take_back(kv_chain_update *own, kv_status status)
     taken = kv_replica_withdraw(own->chain->replica, &own->update, status);
     unlock(own->chain, own->loop);
     return taken;
-}
-
-/* Locked: look at the target's own space, but not for each update. */
-static void space_look(kv_chain *chain)
-{
-    const kv_target *target = chain->target;
-    uint64_t now_ns = kv_clock_ns();
-    kv_store_statistics statistics;
-
-    if (chain->space_ns != 0 && now_ns - chain->space_ns < KV_NODE_SPACE_AGE_MS * 1000000ull)
-        return;
-    kv_store_statistics_read(target->store, &statistics);
-    chain->space_ns = now_ns;
-    chain->space_free = statistics.space_free;
-    chain->objects_short = target->objects_max > 0 &&
-                           statistics.objects + KV_NODE_OBJECTS_MARGIN > target->objects_max;
-}
-
-uint64_t kv_chain_space(kv_chain *chain)
-{
-    uint64_t space;
-
-    lock(chain);
-    space_look(chain);
-    space = chain->objects_short ? 0 : chain->space_free;
-    if (kv_replica_view_of(chain->replica)->has_successor && chain->successor_free < space)
-        space = chain->successor_free;
-    pthread_mutex_unlock(&chain->mutex);
-    return space;
 }
 
 void kv_chain_carry_out(kv_loop *loop)

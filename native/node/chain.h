@@ -22,6 +22,8 @@
 typedef struct kv_resync kv_resync;
 typedef struct kv_mover kv_mover;
 typedef struct kv_sync_batch kv_sync_batch;
+typedef struct kv_evictor kv_evictor;
+typedef struct kv_evict_batch kv_evict_batch;
 
 #define KV_CHAIN_NO_ENDPOINT UINT32_MAX
 
@@ -46,7 +48,12 @@ struct kv_chain {
     uint32_t unretained_count;  /* updates that cannot be forwarded: they came without a successor */
     uint64_t retained;          /* bytes of values that wait for the successor */
     kv_list claims;             /* updates that wait for some of them, in order */
+    uint64_t space_margin;      /* with less free space updates are careful */
+    uint64_t retained_max;      /* the most of that, unless one update alone is larger */
     uint64_t successor_free;    /* space, as the successor said last */
+    kv_engine_shortage successor_lacks; /* the same of what should be evicted */
+    uint64_t acknowledged_count;/* answers of the successor */
+    bool ticks;                 /* cache mode: its evictor looks again by itself */
     uint64_t space_free;        /* its own, as of space_ns */
     uint64_t space_ns;
     bool objects_short;         /* nearly as many as there may be, as of space_ns */
@@ -59,10 +66,12 @@ struct kv_chain {
     _Atomic uint64_t epoch;
     _Atomic uint64_t version;
     atomic_uint update_count;
-    kv_peer **peers;            /* of each loop, which alone touches its own; NULL: none yet */
+    kv_peer **peers;            /* of each loop, which alone touches its own; NULL: none yet; then
+                                 * the same for evictions */
     kv_chain_news *news;        /* to each loop: look where the successor is now */
     kv_resync *resync;
     kv_mover *mover;
+    kv_evictor *evictor;        /* NULL: not in cache mode */
 };
 
 typedef enum kv_claim {
@@ -76,8 +85,9 @@ struct kv_chain_update {
     kv_update update;
     kv_chain *chain;
     kv_loop *loop;              /* that carries it out */
-    kv_node_request *request;   /* that it came by; NULL: a sync update */
-    kv_sync_batch *batch;       /* of which it is the update; NULL: it came by a request */
+    kv_node_request *request;   /* that it came by; NULL: a sync update, or an eviction */
+    kv_sync_batch *batch;       /* of which it is the update; NULL: it is of none */
+    kv_evict_batch *eviction;   /* the same */
     kv_list link;               /* loop->updates */
     kv_mail mail;
     kv_list claim_link;         /* chain->claims */
@@ -103,6 +113,7 @@ struct kv_chain_update {
     bool refusable;             /* PEER: the predecessor takes refusals for want of space */
     bool exact;                 /* PEER, MOVE: a copy of what another target has */
     bool moves;                 /* PEER, MOVE: from another chain */
+    bool evicts;                /* an eviction, here or by the head */
     bool waits;                 /* for its claim */
     bool retained;              /* SET: its values; others have none, and can be forwarded anyway */
     bool settled;               /* SET: its operation was told what to set */
@@ -111,7 +122,14 @@ struct kv_chain_update {
     kv_status end_status;
     kv_request apply;           /* what is not SET: its items that are not refused */
     kv_item *apply_items;
-    uint32_t *apply_indices;    /* SET: what speaks against each item here (kv_status) */
+    uint32_t *apply_indices;
+    uint8_t *refusals;          /* PEER, SET: what speaks against each item here (kv_status) */
+    bool *here;                 /* SET, with `repeated`: the item's answer is in `refusals`; not
+                                 * SET: it is applied */
+    kv_timer pause;             /* before it is applied once more */
+    uint32_t tries;
+    bool repeated;              /* PEER: it came before, and is answered as it was then */
+    bool recorded;              /* PEER: in its client's channel */
     uint64_t *versions;         /* of each item; CLIENT: once it is decided */
 };
 
@@ -136,6 +154,9 @@ kv_status kv_chain_admit(kv_chain *chain, kv_update_source source, uint64_t chai
 /* It is taken in: whether its values are to be retained. kv_chain_leave follows. */
 void kv_chain_join(kv_chain_update *own);
 void kv_chain_enter(kv_chain_update *own);
+/* As kv_chain_enter, but it must not wait for its turn: keys of updates under way leave it, and stand
+ * behind its others. Returns how many are left; 0: it has not entered. */
+uint32_t kv_chain_enter_free(kv_chain_update *own);
 void kv_chain_decide(kv_chain_update *own, kv_status status);
 void kv_chain_applied(kv_chain_update *own);
 /* False: the successor broke the protocol. NULL: it need not be asked. */
@@ -147,22 +168,35 @@ bool kv_chain_forwards(kv_chain_update *own);
 bool kv_chain_take_back(kv_chain_update *own, kv_status status);
 /* It has ended, or never entered. */
 void kv_chain_leave(kv_chain_update *own);
+/* The target cannot do what it must. */
+void kv_chain_fail(kv_chain *chain, int error, const char *reason);
+uint64_t kv_chain_hash(const kv_chain *chain, const void *key, uint32_t key_size);
+/* At the end of a turn. */
+void kv_chain_carry_out(kv_loop *loop);
+
+/* chain_peer.c: what its loops' connections to the successor are to be. */
+kv_peer_aim kv_chain_aim(kv_chain *chain);
+/* This loop's, aimed at the successor that there is now. Evictions have their own: nothing that
+ * waits for space is before them. NULL: no memory. */
+kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop, bool evicts);
+/* Those of a loop that there are. */
+void kv_chain_aim_peers(kv_chain *chain, kv_loop *loop);
+/* Where it is kept. */
+kv_peer **kv_chain_peer_place(kv_chain *chain, const kv_loop *loop, bool evicts);
 /* Once for each loss; `reason` for people. */
 void kv_chain_tell_lost(kv_chain *chain, int error, const char *reason);
 void kv_chain_tell_found(kv_chain *chain);
-/* The target cannot do what it must. */
-void kv_chain_fail(kv_chain *chain, int error, const char *reason);
-/* The least free space from here to the end of the chain; 0: objects are nearly too many. */
-uint64_t kv_chain_space(kv_chain *chain);
-uint64_t kv_chain_hash(const kv_chain *chain, const void *key, uint32_t key_size);
-/* What its loops' connections to the successor are to be. */
-kv_peer_aim kv_chain_aim(kv_chain *chain);
-/* This loop's, aimed at the successor that there is now. NULL: no memory. */
-kv_peer *kv_chain_peer(kv_chain *chain, kv_loop *loop);
 /* Each loop looks at the chain anew, soon. */
 void kv_chain_spread_news(kv_chain *chain);
-/* At the end of a turn. */
-void kv_chain_carry_out(kv_loop *loop);
+
+/* chain_space.c: what is free, and what should be. */
+void kv_chain_set_limits(kv_chain *chain);
+/* Whether space is so short that an update may have to be refused further down. */
+bool kv_chain_is_short(kv_chain *chain);
+/* Cache mode: what is lacking here, or further down, and whether somebody waits here. */
+void kv_chain_shortage(kv_chain *chain, kv_engine_shortage *shortage);
+/* What the predecessor is told of all that. */
+void kv_chain_tell_space(kv_chain *chain, kv_wire_forwarded *answer);
 
 /* chain_claim.c: a bounded amount of retained values. True: granted at once; otherwise
  * kv_chain_granted is called later. */
@@ -183,8 +217,15 @@ void kv_chain_came(kv_chain_update *own);
 /* Nobody waits for it any more; no effect once its turn has come. */
 void kv_chain_withdraw(kv_chain_update *own, kv_status status);
 
-/* chain_read.c: whether what was looked up may be said. */
+/* chain_read.c: what may be said of keys: asked before they are looked up, and again after. KV_OK:
+ * look them up; otherwise all of the request comes to it. */
+kv_status kv_chain_let_in(kv_chain *chain, kv_node_request *request, uint64_t chain_version);
+/* Bytes of kv_node_request.dirty. */
+size_t kv_chain_dirty_size(uint32_t count);
 void kv_chain_check(kv_node_request *request, uint32_t first, uint32_t end);
+
+/* chain_decide.c: kv_chain_decide follows. */
+void kv_chain_take_turn(kv_chain_update *own);
 
 /* chain_update.c: effects. */
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects);

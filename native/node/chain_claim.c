@@ -1,5 +1,6 @@
-/* A target's budget of values that are kept for its successor: an update is taken in when all of
- * its values have room beside those that are kept, or when none are. First come, first served, so
+/* A target's budget of values that are kept for its successor, and in cache mode of all that are on
+ * their way: an update is taken in when all of its values have room beside those, or when there are
+ * none. First come, first served, so
  * that a large one is not passed by small ones for ever. */
 
 #include "node/chain.h"
@@ -8,8 +9,7 @@
 
 static bool has_room(const kv_chain *chain, uint64_t size)
 {
-    return chain->retained == 0 ||
-           chain->retained + size <= chain->target->memory_size / KV_NODE_RETAINED_SHARE;
+    return chain->retained == 0 || chain->retained + size <= chain->retained_max;
 }
 
 static void deliver_claim(kv_mail *mail)

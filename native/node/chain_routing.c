@@ -3,6 +3,7 @@
 #include "node/chain.h"
 
 #include "client/addresses.h"
+#include "embedded/owner.h"
 #include "node/mover.h"
 #include "node/resync.h"
 
@@ -10,6 +11,16 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+/* A target that serves may be a head, or have a successor. */
+static bool flags_agree(const kv_chain_place *place)
+{
+    bool serves = place->flags & KV_CHAIN_SERVES;
+    bool syncs = place->flags & KV_CHAIN_SYNCS;
+    bool leads = place->flags & KV_CHAIN_HEAD || place->successor_node != KV_NO_SUCCESSOR;
+
+    return place->flags == 0 || (serves != syncs && (serves || !leads));
+}
 
 /* -EINVAL with `message`. */
 static int place_check(kv_node *node, const kv_chain_place *place, uint32_t address_count,
@@ -22,8 +33,7 @@ static int place_check(kv_node *node, const kv_chain_place *place, uint32_t addr
         wrong = "is not on this node";
     else if (place->chain_version == 0 || place->chain_version > KV_CHAIN_VERSION_LIMIT)
         wrong = "has a chain version beyond the limit";
-    else if (place->flags & ~flags || (place->flags & KV_CHAIN_SERVES &&
-                                       place->flags & KV_CHAIN_SYNCS))
+    else if (place->flags & ~flags || !flags_agree(place))
         wrong = "has flags that do not go together";
     else if (place->successor_node != KV_NO_SUCCESSOR && place->successor_node >= address_count)
         wrong = "has a successor on a node without an address";
@@ -32,10 +42,31 @@ static int place_check(kv_node *node, const kv_chain_place *place, uint32_t addr
     return wrong ? -EINVAL : 0;
 }
 
+/* A process that starts with objects does not know what became of the updates before it. */
+static void records_forget(kv_node *node)
+{
+    uint64_t objects = 0;
+
+    for (uint32_t i = 0; i < node->target_count; i++) {
+        kv_store_statistics statistics;
+
+        kv_store_statistics_read(node->targets[i].store, &statistics);
+        objects += statistics.objects;
+    }
+    if (objects == 0)
+        return;
+    pthread_mutex_lock(&node->channels_mutex);
+    kv_channels_forget(node->channels);
+    pthread_mutex_unlock(&node->channels_mutex);
+}
+
 /* The chains are there from now on, each with nothing said of it. -ENOMEM. */
 static int chains_open(kv_node *node)
 {
     int error = 0;
+
+    if (!node->addresses)
+        records_forget(node);
 
     if (!node->addresses)
         error = kv_addresses_open(&node->addresses);
@@ -168,6 +199,16 @@ static void chain_state(kv_chain *chain, const kv_store_statistics *statistics,
     kv_resync_state(chain->resync, state);
 }
 
+static void device_state(kv_target *target, kv_chain_state *state)
+{
+    uint64_t oldest_ns, silent_ns;
+
+    kv_engine_watch_io(target->engine, kv_clock_ns(), &oldest_ns, &silent_ns);
+    state->io_oldest_ms = oldest_ns / 1000000;
+    state->io_silent_ms = silent_ns / 1000000;
+    state->damaged = kv_engine_damaged_count(target->engine);
+}
+
 int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max)
 {
     for (uint32_t i = 0; i < node->target_count && (int)i < max; i++) {
@@ -185,8 +226,26 @@ int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max)
                                      .local = statistics.offline ? KV_LOCAL_OFFLINE
                                                                  : KV_LOCAL_ONLINE,
                                      .error = (int32_t)statistics.offline};
+        device_state(target, &states[i]);
         if (chain)
             chain_state(chain, &statistics, &states[i]);
     }
     return (int)node->target_count;
+}
+
+int64_t kv_node_damaged(kv_node *node, uint32_t number, void *buffer, uint64_t size)
+{
+    kv_target *target = kv_node_target(node, number);
+
+    return target ? kv_engine_damaged(target->engine, buffer, size) : -ENOENT;
+}
+
+int kv_node_repair(kv_node *node, uint32_t number, const void *key, uint32_t key_size,
+                   const void *value, uint32_t value_size)
+{
+    kv_target *target = kv_node_target(node, number);
+
+    if (!target)
+        return -ENOENT;
+    return kv_store_repair(target->store, key, key_size, value, value_size);
 }

@@ -11,7 +11,7 @@ size_t kv_chain_update_size(uint32_t count)
 {
     return sizeof(kv_chain_update) +
            (size_t)count * (sizeof(kv_update_key) + sizeof(uint64_t) + sizeof(kv_item) +
-                            sizeof(uint32_t) + sizeof(uint8_t));
+                            sizeof(uint32_t) + 2 * sizeof(uint8_t) + sizeof(bool));
 }
 
 static void keys_fill(kv_chain_update *own, const kv_item *items, kv_update_key *keys)
@@ -46,6 +46,8 @@ kv_chain_update *kv_chain_update_create(kv_chain *chain, kv_loop *loop, uint32_t
     own->update.count = count;
     own->update.keys = keys;
     own->update.statuses = (uint8_t *)(own->apply_indices + count);
+    own->refusals = own->update.statuses + count;
+    own->here = (bool *)(own->refusals + count);
     keys_fill(own, items, keys);
     kv_list_init(&own->link);
     kv_list_init(&own->claim_link);
@@ -67,17 +69,12 @@ void kv_chain_update_free(kv_chain_update *own)
 
 static void serve_read(kv_chain *chain, kv_node_request *request, const kv_wire_request *wire)
 {
-    /* Relaxed: who is let in is asked again after the look-up. */
-    uint64_t epoch = atomic_load_explicit(&chain->epoch, memory_order_relaxed);
-    uint64_t version = atomic_load_explicit(&chain->version, memory_order_relaxed);
+    kv_status status = kv_chain_let_in(chain, request, wire->chain_version);
 
-    if (epoch == 0 || (wire->chain_version != 0 && wire->chain_version != version) ||
-        !kv_chain_has_lease(chain->node)) {
-        kv_serving_refuse(request, KV_WRONG_TARGET);
-        return;
-    }
-    request->epoch = epoch;
-    kv_serving_begin(request, wire->timeout_ms);
+    if (status == KV_OK)
+        kv_serving_begin(request, wire->timeout_ms);
+    else
+        kv_serving_refuse(request, status);
 }
 
 static void serve_update(kv_chain *chain, kv_node_request *request, const kv_wire_request *wire)
@@ -161,10 +158,8 @@ void kv_chain_begin(kv_chain_update *own)
         kv_chain_came(own);
         return;
     }
-    if (!own->retained) {
+    if (!own->retained && !own->chain->target->caches) {
         receive_begin(own);
-    } else if (size > own->chain->target->memory_size / 4 * KV_NODE_RETAINED_REQUEST_QUARTERS) {
-        kv_chain_withdraw(own, KV_TOO_LARGE);
     } else if (kv_chain_claim(own, size)) {
         receive_begin(own);
     } else {
@@ -217,7 +212,7 @@ static bool refusals_take(kv_chain_update *own)
             return false;
         }
         if (own->update.source != KV_UPDATE_CLIENT)
-            own->apply_indices[i] = refusal; /* its turn tells whether that matters */
+            own->refusals[i] = (uint8_t)refusal; /* its turn tells whether that matters */
         else
             statuses[i] = (uint8_t)refusal;
     }

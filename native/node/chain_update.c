@@ -1,140 +1,14 @@
-/* The effects of an update of a chain, carried out by its loop: decide, apply, forward, end. See
- * chain.h. */
+/* The effects of an update of a chain, carried out by its loop: apply, forward, end; what is
+ * decided at its turn is in chain_decide.c. See chain.h. */
 
 #include "node/chain.h"
 
+#include "node/evictor.h"
 #include "node/resync.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
-
-#define EQUAL_TABLE_SIZE (2 * KV_MESSAGE_COUNT_MAX)
-
-/* ---- DECIDE ---- */
-
-static uint64_t unix_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* The same at each copy, whenever it gets there. */
-static uint64_t expiry_of(const kv_chain_update *own)
-{
-    uint64_t ttl_ms = own->ttl_ms ? own->ttl_ms : own->chain->target->ttl_ms;
-    uint64_t now_ms = unix_ms();
-
-    if (ttl_ms == 0)
-        return 0;
-    return now_ms + ttl_ms < now_ms ? UINT64_MAX : now_ms + ttl_ms;
-}
-
-static bool keys_equal(const kv_update_key *one, const kv_update_key *other)
-{
-    return one->hash == other->hash && one->key_size == other->key_size &&
-           memcmp(one->key, other->key, one->key_size) == 0;
-}
-
-/* Keys met so far, by their hash. */
-typedef struct met_keys {
-    uint16_t places[EQUAL_TABLE_SIZE]; /* index + 1 */
-} met_keys;
-
-/* True: an equal key was met before. */
-static bool meet(met_keys *met, const kv_update_key *keys, uint32_t i)
-{
-    uint32_t place = (uint32_t)keys[i].hash % EQUAL_TABLE_SIZE;
-
-    while (met->places[place] != 0) {
-        if (keys_equal(&keys[met->places[place] - 1], &keys[i]))
-            return true;
-        place = (place + 1) % EQUAL_TABLE_SIZE;
-    }
-    met->places[place] = (uint16_t)(i + 1);
-    return false;
-}
-
-/* What is there decides: it is the update's turn, so that nothing changes it meanwhile. */
-static kv_status judge(const kv_chain_update *own, uint32_t i, met_keys *met)
-{
-    const kv_update_key *key = &own->update.keys[i];
-    bool again = meet(met, own->update.keys, i);
-    kv_item_stat stat;
-    uint32_t size;
-    bool there = kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat,
-                                &size) == 0;
-
-    switch (own->operation) {
-    case KV_OP_SET:
-        return there || again ? KV_EXISTS : KV_OK;
-    case KV_OP_DELETE:
-        return there && !again ? KV_OK : KV_NOT_FOUND;
-    default:
-        return there ? KV_OK : KV_NOT_FOUND;
-    }
-}
-
-static void decide_client(kv_chain_update *own)
-{
-    kv_update *update = &own->update;
-    uint64_t expiry_ms = own->operation == KV_OP_SET ? expiry_of(own) : 0;
-    met_keys met = {{0}};
-
-    for (uint32_t i = 0; i < update->count; i++) {
-        if (own->operation == KV_OP_SET)
-            own->request->request.stats[i].expiry_ms = expiry_ms;
-        if (update->statuses[i] == KV_OK && (own->if_absent || own->operation != KV_OP_SET))
-            update->statuses[i] = (uint8_t)judge(own, i, &met);
-    }
-    update->careful = own->operation == KV_OP_SET && own->retained &&
-                      kv_chain_space(own->chain) < KV_NODE_SPACE_MARGIN;
-}
-
-/* What could not be received again may be here already, from a forward before this one. False:
- * it is not, and the predecessor counts on it. */
-static bool decide_peer(kv_chain_update *own)
-{
-    own->update.careful = own->refusable && own->retained;
-    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++) {
-        const kv_update_key *key = &own->update.keys[i];
-        kv_item_stat stat;
-        uint32_t size;
-
-        if (own->update.statuses[i] != KV_OK || own->apply_indices[i] == KV_OK)
-            continue;
-        if (kv_engine_peek(own->chain->target->engine, key->key, key->key_size, &stat, &size) == 0 &&
-            own->versions[i] != 0 && stat.version == own->versions[i]) {
-            own->update.statuses[i] = KV_EXISTS; /* not applied again, and so not forwarded */
-        } else if (own->refusable) {
-            own->update.statuses[i] = (uint8_t)own->apply_indices[i];
-            own->apply_indices[i] = KV_OK;
-        } else {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void decide(kv_chain_update *own)
-{
-    if (!kv_chain_has_lease(own->chain->node)) {
-        kv_chain_decide(own, KV_WRONG_TARGET);
-    } else if (own->batch) {
-        kv_sync_look(own->batch); /* kv_chain_decide follows when its values are known */
-    } else if (own->update.source == KV_UPDATE_CLIENT) {
-        decide_client(own);
-        kv_chain_decide(own, KV_OK);
-    } else if (decide_peer(own)) {
-        kv_chain_decide(own, KV_OK);
-    } else {
-        kv_chain_fail(own->chain, ENOSPC, "it has no room for an update of its chain");
-        kv_chain_decide(own, KV_WRONG_TARGET);
-    }
-}
 
 /* ---- APPLY ---- */
 
@@ -160,9 +34,11 @@ static void change_keys(kv_chain_update *own)
     kv_request *apply = &own->apply;
     int error;
 
-    *apply = (kv_request){.items = own->apply_items, .operation = own->operation};
+    *apply = (kv_request){.items = own->apply_items,
+                          .operation = own->operation,
+                          .flags = own->evicts ? KV_REQUEST_EVICTS : 0};
     for (uint32_t i = 0; i < own->update.count; i++)
-        if (own->update.statuses[i] == KV_OK) {
+        if (own->update.statuses[i] == KV_OK && !own->here[i]) {
             own->apply_indices[apply->count] = i;
             own->apply_items[apply->count++] = request->request.items[i];
         }
@@ -185,7 +61,9 @@ static void apply(kv_chain_update *own)
 {
     assert(!own->settled && !own->batch);
     own->settled = true;
-    if (own->operation == KV_OP_SET)
+    if (own->eviction)
+        kv_evict_apply(own->eviction);
+    else if (own->operation == KV_OP_SET)
         settle(own);
     else
         change_keys(own);
@@ -206,6 +84,38 @@ static void item_applied(kv_chain_update *own, uint32_t i, kv_status status)
                       "it cannot apply an update of its chain");
 }
 
+static void pause_expires(kv_timer *timer)
+{
+    change_keys(KV_CONTAINER(timer, kv_chain_update, pause));
+}
+
+/* Deletes and pins reserve nothing beforehand: what the journal has no room for now is applied a
+ * little later. False: all of them came to something. */
+static bool keys_pause(kv_chain_update *own)
+{
+    bool again = false;
+
+    for (uint32_t k = 0; k < own->apply.count; k++) {
+        uint32_t i = own->apply_indices[k];
+        kv_status status = (kv_status)own->apply_items[k].status;
+
+        if (status == KV_NO_SPACE && own->tries < KV_NODE_APPLY_TRIES) {
+            again = true;
+            continue;
+        }
+        item_applied(own, i, status);
+        own->here[i] = true;
+    }
+    if (!again)
+        return false;
+    own->tries++;
+    own->request->answered = false;
+    own->pause.expire = pause_expires;
+    kv_timer_set(own->loop->reactor, &own->pause,
+                 kv_clock_ns() + KV_NODE_APPLY_PAUSE_MS * 1000000ull);
+    return true;
+}
+
 void kv_chain_answered(kv_chain_update *own)
 {
     const kv_node_request *request = own->request;
@@ -216,12 +126,10 @@ void kv_chain_answered(kv_chain_update *own)
     }
     if (!own->settled)
         return;
-    if (own->operation == KV_OP_SET)
-        for (uint32_t i = 0; i < own->update.count; i++)
-            item_applied(own, i, (kv_status)request->request.items[i].status);
-    else
-        for (uint32_t k = 0; k < own->apply.count; k++)
-            item_applied(own, own->apply_indices[k], (kv_status)own->apply_items[k].status);
+    if (own->operation != KV_OP_SET && keys_pause(own))
+        return;
+    for (uint32_t i = 0; own->operation == KV_OP_SET && i < own->update.count; i++)
+        item_applied(own, i, (kv_status)request->request.items[i].status);
     kv_chain_applied(own);
 }
 
@@ -241,15 +149,15 @@ static void forward_item(void *context, uint32_t i, kv_forward_item *item)
 {
     const kv_chain_update *own = context;
     const kv_update_key *key = &own->update.keys[i];
-    const kv_request *request = own->batch ? kv_sync_request(own->batch) : &own->request->request;
-    bool set = own->operation == KV_OP_SET;
+    const kv_request *request;
 
     *item = (kv_forward_item){.key = key->key,
                               .key_size = key->key_size,
                               .version = own->versions[i],
                               .status = own->update.statuses[i]};
-    if (!set || item->status != KV_OK)
+    if (own->operation != KV_OP_SET || item->status != KV_OK)
         return;
+    request = own->batch ? kv_sync_request(own->batch) : &own->request->request;
     item->value_size = own->batch ? request->items[i].result_size : request->items[i].value_size;
     item->checksum = request->stats[i].checksum;
     item->expiry_ms = request->stats[i].expiry_ms;
@@ -264,7 +172,8 @@ static uint32_t forward_encode(kv_peer_message *message, kv_message_head *head, 
                                                     : KV_FORWARD_UPDATE,
                             .operation = own->operation,
                             .target = own->sent_target,
-                            .flags = own->sent_careful ? KV_FORWARD_CAREFUL : 0,
+                            .flags = (own->sent_careful ? KV_FORWARD_CAREFUL : 0) |
+                                     (own->evicts ? KV_FORWARD_EVICTS : 0),
                             .attempt = own->sent_attempt,
                             .chain_version = own->sent_version,
                             .ttl_ms = own->ttl_ms,
@@ -296,7 +205,7 @@ static uint32_t forward_value(kv_peer_message *message, uint32_t i, struct iovec
 
 static kv_peer *peer_of(kv_chain_update *own)
 {
-    return own->chain->peers[own->loop - own->chain->node->loops];
+    return *kv_chain_peer_place(own->chain, own->loop, own->evicts);
 }
 
 static int forward_answered(kv_peer_message *message, const kv_message_head *head,
@@ -359,7 +268,7 @@ static void forward(kv_chain_update *own)
         pass_unretained(own);
         return;
     }
-    peer = kv_chain_peer(own->chain, own->loop);
+    peer = kv_chain_peer(own->chain, own->loop, own->evicts);
     if (!peer) {
         kv_chain_fail(own->chain, ENOMEM, "it cannot forward an update of its chain");
         return;
@@ -375,24 +284,51 @@ static void statuses_tell(kv_chain_update *own, kv_status status)
     kv_node_request *request = own->request;
 
     for (uint32_t i = 0; i < own->update.count; i++) {
-        bool held = request->forward && own->operation == KV_OP_SET &&
-                    own->update.statuses[i] == KV_EXISTS && own->apply_indices[i] != KV_OK;
+        uint8_t own_status = own->repeated && own->here[i] ? own->refusals[i]
+                                                           : own->update.statuses[i];
 
-        request->request.items[i].status =
-            status == KV_OK ? held ? KV_OK : own->update.statuses[i] : (int32_t)status;
+        request->request.items[i].status = status == KV_OK ? own_status : (int32_t)status;
         request->request.items[i].result_size = 0;
     }
     if (status == KV_WRONG_TARGET || status == KV_BUSY || (request->forward && status != KV_OK))
         request->status = status == KV_BUSY ? KV_BUSY : KV_WRONG_TARGET;
-    /* What had no effect may come again as it is, also where it came from a predecessor. */
-    if (request->channel && (request->status != KV_OK || request->broken)) {
-        kv_node *node = own->chain->node;
+}
 
-        pthread_mutex_lock(&node->channels_mutex);
-        kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
-        pthread_mutex_unlock(&node->channels_mutex);
+/* What had no effect may come again as it is. */
+static void record_cancel(kv_chain_update *own, kv_status status)
+{
+    kv_node *node = own->chain->node;
+    kv_node_request *request = own->request;
+
+    if (!request->channel || status == KV_OK || status == KV_OUTCOME_UNKNOWN)
+        return;
+    pthread_mutex_lock(&node->channels_mutex);
+    kv_channel_cancel(node->channels, request->channel, kv_clock_ns() / 1000000);
+    pthread_mutex_unlock(&node->channels_mutex);
+    request->channel = NULL;
+}
+
+/* Nothing can refuse a predecessor's update any more: a client that repeats it here later learns
+ * what became of it. Where there is no room for a record, it goes on without. */
+static void record_begin(kv_chain_update *own)
+{
+    kv_node *node = own->chain->node;
+    kv_node_request *request = own->request;
+    kv_channel_update update = {.channel = own->channel,
+                                .count = own->update.count,
+                                .sequence = own->sequence,
+                                .forwarded = true};
+    const uint8_t *statuses;
+
+    if (own->recorded || own->update.source != KV_UPDATE_PEER || own->sequence == 0)
+        return;
+    own->recorded = true;
+    memcpy(update.client, own->client, KV_CLIENT_ID_SIZE);
+    pthread_mutex_lock(&node->channels_mutex);
+    if (kv_channel_begin(node->channels, &update, kv_clock_ns() / 1000000, &request->channel,
+                         &statuses) != KV_CHANNEL_BEGUN)
         request->channel = NULL;
-    }
+    pthread_mutex_unlock(&node->channels_mutex);
 }
 
 static void values_release(kv_chain_update *own)
@@ -427,6 +363,7 @@ static void conclude(kv_chain_update *own)
 
     session->references++; /* the request may be its last one */
     statuses_tell(own, own->end_status);
+    record_cancel(own, own->end_status);
     request->update = NULL;
     request->answered = true;
     if (unknown)
@@ -451,7 +388,7 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
         kv_peer_drop(peer, &own->message);
     if (!own->ending && own->claim == KV_CLAIM_WAITS && kv_chain_unclaim(own))
         own->waits = false;
-    if (!own->ending && !own->batch && request->operation && !request->answered)
+    if (!own->ending && request && request->operation && !request->answered)
         kv_operation_abort(request->operation, KV_CANCELLED);
     own->ending = true;
     own->end_status = status;
@@ -459,18 +396,23 @@ void kv_chain_end(kv_chain_update *own, kv_status status)
         return; /* the peer, or the mail of the claim, comes back to it */
     if (own->batch)
         kv_sync_ended(own->batch, status);
+    else if (own->eviction)
+        kv_evict_ended(own->eviction, status);
     else if (!request->operation || request->answered)
         conclude(own);
 }
 
 void kv_chain_update_carry_out(kv_chain_update *own, uint32_t effects)
 {
-    if (effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD) &&
-        own->update.source == KV_UPDATE_CLIENT)
+    bool runs = effects & (KV_EFFECT_APPLY | KV_EFFECT_FORWARD);
+
+    if (runs && own->update.source == KV_UPDATE_CLIENT)
         for (uint32_t i = 0; i < own->update.count; i++)
             own->versions[i] = own->update.version + i;
+    if (runs)
+        record_begin(own);
     if (effects & KV_EFFECT_DECIDE)
-        decide(own);
+        kv_chain_take_turn(own);
     if (effects & KV_EFFECT_APPLY)
         apply(own);
     if (effects & KV_EFFECT_FORWARD)

@@ -162,8 +162,7 @@ static int64_t serve_list(kv_target *target, kv_control *control)
     memcpy(prefix, control->prefix, control->prefix_size);
     memcpy(prefix + control->prefix_size, control->body + LIST_HEAD_SIZE, extra);
     size = kv_store_list(target->store, &cursor, prefix, control->prefix_size + extra,
-                         control->reply + 8,
-                         control->reply_room - 8);
+                         control->reply + 8, control->reply_room - 8);
     if (size < 0)
         return size;
     kv_endian_store_u64(control->reply, cursor);
@@ -176,10 +175,8 @@ static int64_t serve_list_stored(kv_target *target, kv_control *control)
     int64_t size = kv_engine_list_stored(target->engine, &cursor, control->reply + 8,
                                          control->reply_room - 8);
 
-    if (size < 0)
-        return size;
     kv_endian_store_u64(control->reply, cursor);
-    return 8 + size;
+    return size < 0 ? size : 8 + size;
 }
 
 static int64_t serve_verify(kv_target *target, kv_control *control)
@@ -362,10 +359,8 @@ static uint32_t reply_room(uint32_t kind, const uint8_t *body, uint32_t body_siz
 
     switch (kind) {
     case KV_CONTROL_LIST:
+    case KV_CONTROL_LIST_STORED: /* of every stored key: a prefix changes nothing */
         wanted = body_size >= LIST_HEAD_SIZE ? kv_endian_load_u32(body + 8) : 0;
-        break;
-    case KV_CONTROL_LIST_STORED:
-        wanted = body_size == LIST_HEAD_SIZE ? kv_endian_load_u32(body + 8) : 0;
         break;
     case KV_CONTROL_VERIFY:
         wanted = body_size == VERIFY_BODY_SIZE ? kv_endian_load_u32(body + 16) : 0;
@@ -442,11 +437,9 @@ static int64_t control_route(kv_control *control)
 /* What is asked, and room for the answer. */
 static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_size, uint32_t room)
 {
-    uint32_t rights = KV_RIGHT_ADMINISTER;
+    uint32_t other = control->kind == KV_CONTROL_LIST_STORED ? KV_RIGHT_PEER : 0;
 
-    if (control->kind == KV_CONTROL_LIST_STORED)
-        rights |= KV_RIGHT_PEER; /* either will do */
-    if (!(control->session->rights & rights))
+    if (!(control->session->rights & (KV_RIGHT_ADMINISTER | other)))
         return -EACCES;
     if (!controls_reserve(&control->session->loop->node->controls, room))
         return -EBUSY;

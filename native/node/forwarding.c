@@ -43,26 +43,6 @@ static void items_fill(kv_node_request *request, const kv_wire_forward *wire)
     assert(offset == wire->keys_size);
 }
 
-/* So that a client that repeats the update here later learns what became of it. Where there is
- * a record of it already, or no room for one, it goes on without. */
-static void channel_enter(kv_node_request *request, const kv_wire_forward *wire)
-{
-    kv_node *node = request->session->loop->node;
-    kv_channel_update update = {.channel = wire->channel,
-                                .count = wire->count,
-                                .sequence = wire->sequence};
-    const uint8_t *statuses;
-
-    if (wire->sequence == 0)
-        return; /* no client's */
-    memcpy(update.client, wire->client, KV_CLIENT_ID_SIZE);
-    pthread_mutex_lock(&node->channels_mutex);
-    if (kv_channel_begin(node->channels, &update, kv_clock_ns() / 1000000, &request->channel,
-                         &statuses) != KV_CHANNEL_BEGUN)
-        request->channel = NULL;
-    pthread_mutex_unlock(&node->channels_mutex);
-}
-
 static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wire_forward *wire,
                          kv_update_source source)
 {
@@ -82,13 +62,13 @@ static void update_begin(kv_chain *chain, kv_node_request *request, const kv_wir
     own->refusable = source == KV_UPDATE_MOVE || wire->flags & KV_FORWARD_CAREFUL;
     own->moves = wire->forward == KV_FORWARD_MOVE;
     own->exact = own->moves || wire->forward == KV_FORWARD_SYNC;
+    own->evicts = wire->flags & KV_FORWARD_EVICTS;
     own->channel = wire->channel;
     own->sequence = wire->sequence;
     memcpy(own->client, wire->client, KV_CLIENT_ID_SIZE);
     memcpy(own->update.statuses, wire->statuses, wire->count);
     for (uint32_t i = 0; i < wire->count; i++)
         own->versions[i] = kv_endian_load_u64(wire->versions + (size_t)i * 8);
-    channel_enter(request, wire);
     kv_chain_begin(own);
 }
 

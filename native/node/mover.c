@@ -315,7 +315,7 @@ static bool begin(kv_mover *mover)
     mover->page = malloc(KV_NODE_RESYNC_PAGE_SIZE);
     mover->batch = calloc(1, sizeof(*mover->batch));
     if (!mover->peer)
-        mover->peer = kv_peer_open(mover->chain, mover->loop, &mover->peer, mover);
+        mover->peer = kv_peer_open(mover->chain, mover->loop, false, &mover->peer, mover);
     if (!mover->page || !mover->batch || !mover->peer) {
         rest(mover);
         pause_until(mover, kv_clock_ns() + KV_NODE_RESYNC_PAUSE_MS * NS_PER_MS);

@@ -227,6 +227,7 @@ static void lent_limit(kv_node *node)
 
         kv_store_statistics_read(node->targets[i].store, &statistics);
         node->targets[i].memory_size = statistics.memory_capacity;
+        node->targets[i].capacity = statistics.capacity;
         sum += statistics.memory_capacity;
         if (statistics.memory_capacity / KV_NODE_LENT_CONNECTION_SHARE < settings->lent_connection)
             settings->lent_connection = statistics.memory_capacity / KV_NODE_LENT_CONNECTION_SHARE;
@@ -257,6 +258,7 @@ int kv_node_add_target(kv_node *node, uint32_t number, const kv_store_options *o
     target->engine = kv_store_engine(target->store);
     target->ttl_ms = options->ttl_ms;
     target->objects_max = options->objects_max;
+    target->caches = options->eviction == KV_EVICTION_CACHE;
     node->target_count++;
     lent_limit(node);
     return 0;

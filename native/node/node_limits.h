@@ -43,14 +43,30 @@
 
 /* Chains. What waits for a place further down a chain takes memory of that place's own pool, so
  * that nodes never wait for each other in a circle. */
-#define KV_NODE_POOLS 4u               /* of a loop: clients', and forwards to places 1, 2, 3 and on */
+#define KV_NODE_PLACES 3u              /* 1, 2, 3 and on */
+#define KV_NODE_POOLS (1u + 2u * KV_NODE_PLACES) /* of a loop: clients', forwards to places, and evictions to places */
 #define KV_NODE_FORWARD_MEMORY (8ull << 20) /* of such a pool; the largest forward goes in alone */
 #define KV_NODE_RETAINED_SHARE 2u      /* of a target's tier: values that wait for the successor */
-#define KV_NODE_RETAINED_REQUEST_QUARTERS 3u /* of the tier, that one update may retain */
 #define KV_NODE_SPACE_MARGIN (256ull << 20) /* with less free space updates are careful */
 #define KV_NODE_OBJECTS_MARGIN 65536u  /* the same for objects below a limit of theirs */
 #define KV_NODE_SPACE_AGE_MS 10u       /* how old the figure for free space may be */
+#define KV_NODE_APPLY_TRIES 500u      /* of deletes and pins that find no room in the journal, */
+#define KV_NODE_APPLY_PAUSE_MS 10u    /* so often: a checkpoint makes some */
 #define KV_NODE_REPLICA_PLACES 4096u
+#define KV_NODE_STRANDED_MS 2000u      /* a request this old waits for nothing good at a target that left its chain */
+
+/* Cache mode of a chain. Space is evicted ahead of need, so what is on its way may take a part of
+ * it only: the rest can always be evicted. */
+#define KV_NODE_RETAINED_SPACE_SHARE 4u /* of a target's space: values that wait for the successor */
+#define KV_NODE_CACHE_MARGIN_SHARE 256u /* of the space: with less that is free updates are careful */
+#define KV_NODE_EVICT_BATCH_COUNT 256u
+#define KV_NODE_EVICT_KEYS_SIZE 32768u
+#define KV_NODE_EVICT_IN_FLIGHT 4u      /* batches */
+#define KV_NODE_EVICT_TICK_MS 50u       /* between looks while something waits, or is under way */
+#define KV_NODE_EVICT_PROD_MS 100u      /* without a word of the successor: an eviction asks for one */
+#define KV_NODE_EVICT_VAIN_MS 20u       /* after nothing was found that may go */
+#define KV_NODE_SPACE_WAIT_MS 10000u    /* for space, while none becomes free */
+#define KV_NODE_COPY_WAIT_MS 200u       /* the same of a copy for a syncing target */
 
 /* A connection to another node of a chain. */
 #define KV_NODE_PEER_IN_FLIGHT 64u
@@ -99,6 +115,8 @@ _Static_assert(KV_NODE_BUFFER_SMALL_SIZE >= KV_MESSAGE_HEAD_SIZE, "a head fits a
 _Static_assert(KV_NODE_CONTROL_MEMORY_MAX >= KV_CONTROL_SIZE_LIMIT,
                "the largest control reply fits");
 _Static_assert(KV_NODE_PEER_BUFFER_SIZE >= KV_HELLO_MESSAGE_SIZE_MAX, "any hello message fits");
+_Static_assert(KV_NODE_EVICT_KEYS_SIZE >= 2 + KV_KEY_SIZE_LIMIT + KV_NODE_PREFIX_SIZE_MAX,
+               "any stored key fits");
 _Static_assert(KV_NODE_WINDOW_BYTES >= KV_HELLO_MESSAGE_SIZE_MAX,
                "any hello message fits a window");
 

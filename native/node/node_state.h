@@ -43,6 +43,8 @@ typedef struct kv_target {
     uint64_t ttl_ms;          /* default of its objects */
     uint64_t objects_max;
     uint64_t memory_size;     /* of its DRAM tier */
+    uint64_t capacity;
+    bool caches;              /* cache mode */
     /* Its part in a chain; NULL: nobody told this node of chains, and it serves by itself. Set
      * once, with everything behind it (release), by kv_node_set_chains. */
     _Atomic(kv_chain *) chain;
@@ -266,6 +268,7 @@ struct kv_node_request {
     size_t size;           /* of this block */
     kv_chain_update *update; /* an update of a chain, until it has ended there */
     uint64_t epoch;        /* a read of a chain's target: as which it was let in; else 0 */
+    uint8_t *dirty;        /* a read: bits of the keys that were dirty before it; NULL: none */
     uint64_t chain_version;/* a forward: that the target went by when it ended */
     uint32_t forward;      /* kv_forward_kind; 0: a client's */
     uint32_t pool;         /* of `reserved` */
@@ -370,6 +373,9 @@ void kv_forwarding_begin(kv_session *session, const kv_message_head *head, const
 /* serving.c: their operations. */
 void kv_serving_init(kv_node_request *request);
 void kv_serving_begin(kv_node_request *request, uint32_t timeout_ms);
+/* A target that a request of this connection has waited for too long, and that has no part in its
+ * chain any more: its device may never answer. NULL: none. */
+const kv_target *kv_serving_stranded(const kv_session *session, uint64_t now_ns);
 /* Every item has its status. */
 void kv_serving_answered(kv_node_request *request);
 /* All items come to `status`, without an operation. */

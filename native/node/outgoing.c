@@ -189,7 +189,6 @@ static void answer_encode(kv_window *window, kv_outgoing_reply *reply)
     kv_wire_forwarded wire = {.status = request->status,
                               .count = reply->item_count,
                               .chain_version = request->chain_version,
-                              .space_free = chain ? kv_chain_space(chain) : 0,
                               .statuses = statuses};
     kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
                             .kind = KV_MESSAGE_FORWARDED,
@@ -198,6 +197,8 @@ static void answer_encode(kv_window *window, kv_outgoing_reply *reply)
 
     for (uint32_t i = 0; i < reply->item_count; i++)
         statuses[i] = (uint8_t)request->request.items[i].status;
+    if (chain)
+        kv_chain_tell_space(chain, &wire);
     head.columns_size = kv_forwarded_encode(&wire, bytes + KV_MESSAGE_HEAD_SIZE);
     kv_message_encode(&head, bytes);
     assert(reply->bytes_size == KV_MESSAGE_HEAD_SIZE + head.columns_size);

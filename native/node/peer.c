@@ -20,7 +20,8 @@
 static const kv_socket_events peer_events;
 static void timer_expires(kv_timer *timer);
 
-kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, kv_peer **held_at, struct kv_mover *mover)
+kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, bool evicts, kv_peer **held_at,
+                      struct kv_mover *mover)
 {
     kv_peer *peer = calloc(1, sizeof(*peer));
     uint64_t seed = 0;
@@ -33,6 +34,7 @@ kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, kv_peer **held_at, struct 
     peer->mover = mover;
     peer->held_at = held_at;
     peer->loop = loop;
+    peer->evicts = evicts;
     peer->aim.endpoint = KV_CHAIN_NO_ENDPOINT;
     peer->timer.expire = timer_expires;
     kv_list_init(&peer->touched_link);
@@ -180,6 +182,7 @@ void kv_peer_set_aim(kv_peer *peer, const kv_peer_aim *aim)
         return;
     peer->aim = *aim;
     peer->attempts = 0;
+    peer->not_before_ns = 0;
     peer->pauses = 0;
     peer->probing = false;
     peer->silence_told = false;

@@ -93,6 +93,7 @@ struct kv_peer {
     struct kv_mover *mover; /* whose it is; NULL: the chain's, to its successor */
     kv_peer **held_at;     /* where whoever has it knows it; NULL there once it is freed */
     kv_loop *loop;
+    bool evicts;           /* it carries evictions, and nothing else */
     kv_list link;          /* loop->peers */
     kv_list touched_link;  /* loop->peers_touched */
     kv_peer_state state;
@@ -132,7 +133,8 @@ struct kv_peer {
 };
 
 /* peer.c. NULL: no memory. */
-kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, kv_peer **held_at, struct kv_mover *mover);
+kv_peer *kv_peer_open(kv_chain *chain, kv_loop *loop, bool evicts, kv_peer **held_at,
+                      struct kv_mover *mover);
 /* While a loop stops: each is closed and freed. */
 void kv_peer_close_all(kv_loop *loop);
 void kv_peer_work_all(kv_loop *loop);

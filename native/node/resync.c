@@ -1,7 +1,7 @@
 /* See resync.h. Own objects and the successor's are gone through page by page; a page is compared
  * a part at a time, and what the successor lacks of it leaves in batches before the next part. */
 
-#include "node/resync.h"
+#include "node/resync_state.h"
 
 #include "bytes/endian.h"
 
@@ -11,51 +11,6 @@
 #include <string.h>
 
 #define NS_PER_S 1000000000ull
-#define LIST_BODY_SIZE 12u /* cursor and size */
-#define CURSOR_SIZE 8u
-#define LIST_SIZE (KV_NODE_RESYNC_PAGE_SIZE - 64u) /* a reply may be a little larger */
-#define ENTRY_AT_FLAGS 2u
-#define ENTRY_AT_SIZE 4u
-#define ENTRY_AT_VERSION 12u
-
-typedef enum stage {
-    STAGE_REST = 0,
-    STAGE_QUIET = 1,
-    STAGE_COMPARE = 2,
-    STAGE_REMOVE = 3,
-    STAGE_TELL = 4
-} stage;
-
-struct kv_resync {
-    kv_chain *chain;
-    kv_loop *loop;
-    kv_timer timer;
-    kv_peer_message message; /* COMPARE, a list of the successor's, or SYNCED */
-    stage stage;
-    uint64_t version;        /* of the chain, that this run goes by, or went by to its end */
-    uint64_t cursor;         /* of the next page */
-    uint8_t *page;           /* while it runs */
-    uint32_t page_size;
-    uint32_t page_at;        /* entries before it were dealt with */
-    uint32_t list_filled;    /* bytes of the successor's list that came */
-    const uint8_t *parts[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries that are, or were, compared */
-    uint32_t part_count;
-    const uint8_t *wanted[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries to be sent, or removed */
-    uint32_t wanted_count;
-    uint32_t wanted_at;
-    uint32_t batch_count;    /* under way */
-    uint64_t due_ns;         /* nothing leaves before: the rate */
-    bool asked;              /* the message is under way */
-    bool dropping;           /* ... and nobody wants it any more */
-    bool failed;             /* something did not get there: begin anew */
-    bool working;
-    atomic_bool running;
-    _Atomic uint64_t compared;
-    _Atomic uint64_t sent;
-    _Atomic uint64_t sent_bytes;
-};
-
-static void work(kv_resync *resync);
 
 static void timer_expires(kv_timer *timer)
 {
@@ -97,7 +52,7 @@ static void pause_for(kv_resync *resync, uint64_t due_ns)
     kv_timer_set(resync->loop->reactor, &resync->timer, due_ns);
 }
 
-static void pause_short(kv_resync *resync)
+void kv_resync_pause(kv_resync *resync)
 {
     pause_for(resync, kv_clock_ns() + KV_NODE_RESYNC_PAUSE_MS * 1000000ull);
 }
@@ -111,7 +66,7 @@ static uint32_t entry_size(const uint8_t *entry)
 
 static uint64_t entry_value_size(const uint8_t *entry)
 {
-    return kv_endian_load_u32(entry + ENTRY_AT_SIZE);
+    return kv_endian_load_u32(entry + KV_ENTRY_AT_SIZE);
 }
 
 /* The next entry of the page; NULL: there is none, or it is damaged (another node's word). */
@@ -127,220 +82,15 @@ static const uint8_t *entry_next(kv_resync *resync)
     return entry;
 }
 
-/* ---- messages ---- */
-
-static void message_send(kv_resync *resync, const kv_peer_sender *sender, uint32_t kind,
-                         uint32_t count)
+void kv_resync_rest(kv_resync *resync)
 {
-    kv_peer *peer = kv_chain_peer(resync->chain, resync->loop);
-
-    assert(!resync->asked && resync->message.state == KV_PEER_IDLE);
-    if (!peer) {
-        pause_short(resync);
-        return;
-    }
-    resync->asked = true;
-    resync->message.sender = sender;
-    resync->message.kind = kind;
-    resync->message.count = count;
-    kv_peer_send(peer, &resync->message);
-}
-
-static void message_freed(kv_peer_message *message)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-
-    resync->asked = resync->dropping = false;
-    kv_resync_look(resync);
-}
-
-static void forward_head(kv_resync *resync, uint32_t kind, kv_wire_forward *wire)
-{
-    kv_peer_aim aim = kv_chain_aim(resync->chain);
-
-    *wire = (kv_wire_forward){.forward = kind,
-                              .target = aim.target,
-                              .chain_version = resync->version,
-                              .count = kind == KV_FORWARD_COMPARE ? resync->part_count : 0};
-}
-
-/* What the answer says, or that the question is to be put again. True: it was answered. */
-static bool answer_take(kv_resync *resync, const kv_message_head *head, const uint8_t *columns,
-                        kv_wire_forwarded *answer, int *error)
-{
-    kv_peer *peer = resync->chain->peers[resync->loop - resync->chain->node->loops];
-
-    *error = kv_forwarded_decode(head, columns, resync->message.count, answer);
-    if (*error < 0)
-        return false;
-    resync->asked = false;
-    if (answer->status == KV_OK) {
-        kv_peer_resume(peer);
-        return true;
-    }
-    kv_peer_pause(peer);
-    pause_short(resync);
-    return false;
-}
-
-static uint32_t compare_columns_size(kv_peer_message *message)
-{
-    const kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    uint64_t keys_size = 0;
-
-    for (uint32_t i = 0; i < resync->part_count; i++)
-        keys_size += kv_endian_load_u16(resync->parts[i]);
-    return kv_forward_columns_size(resync->part_count, keys_size);
-}
-
-static void compare_item(void *context, uint32_t i, kv_forward_item *item)
-{
-    const kv_resync *resync = context;
-    const uint8_t *entry = resync->parts[i];
-
-    *item = (kv_forward_item){.key = entry + KV_STORED_ENTRY_SIZE,
-                              .key_size = kv_endian_load_u16(entry),
-                              .version = kv_endian_load_u64(entry + ENTRY_AT_VERSION)};
-}
-
-static uint32_t compare_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    kv_wire_forward wire;
-
-    forward_head(resync, KV_FORWARD_COMPARE, &wire);
-    head->count = wire.count;
-    return kv_forward_encode(&wire, compare_item, resync, columns);
-}
-
-/* What is pinned is sent anyway: a pin has no version that would tell that it differs. */
-static int compare_answered(kv_peer_message *message, const kv_message_head *head,
-                            const uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    kv_wire_forwarded answer;
-    int error;
-
-    if (answer_take(resync, head, columns, &answer, &error)) {
-        for (uint32_t i = 0; i < resync->part_count; i++) {
-            uint32_t flags = kv_endian_load_u16(resync->parts[i] + ENTRY_AT_FLAGS);
-
-            if (answer.statuses[i] != KV_OK || (flags & KV_ITEM_PINNED))
-                resync->wanted[resync->wanted_count++] = resync->parts[i];
-        }
-        atomic_fetch_add_explicit(&resync->compared, resync->part_count, memory_order_relaxed);
-        resync->part_count = 0;
-        kv_resync_look(resync);
-    }
-    return error;
-}
-
-static const kv_peer_sender compare_sender = {.columns_size = compare_columns_size,
-                                              .encode = compare_encode,
-                                              .answered = compare_answered,
-                                              .freed = message_freed};
-
-static uint32_t list_columns_size(kv_peer_message *message)
-{
-    (void)message;
-    return KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE;
-}
-
-static uint32_t list_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-
-    resync->list_filled = 0;
-    head->flags = KV_CONTROL_LIST_STORED;
-    head->count = kv_chain_aim(resync->chain).target;
-    kv_endian_store_u64(columns + KV_MESSAGE_CRC_SIZE, resync->cursor);
-    kv_endian_store_u32(columns + KV_MESSAGE_CRC_SIZE + 8, LIST_SIZE);
-    kv_message_seal(columns, KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE);
-    return KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE;
-}
-
-/* More than was asked for is no list: what is beyond the page is passed over, and told by its
- * size. */
-static void list_body(kv_peer_message *message, const uint8_t *bytes, uint32_t size)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    uint32_t room = KV_NODE_RESYNC_PAGE_SIZE > resync->list_filled
-                        ? KV_NODE_RESYNC_PAGE_SIZE - resync->list_filled
-                        : 0;
-
-    memcpy(resync->page + resync->list_filled, bytes, size < room ? size : room);
-    resync->list_filled += size < room ? size : room;
-}
-
-static int list_answered(kv_peer_message *message, const kv_message_head *head,
-                         const uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-
-    (void)columns;
-    if (head->count == 0 &&
-        (resync->list_filled < CURSOR_SIZE || head->values_size != resync->list_filled))
-        return -EBADMSG;
-    resync->asked = false;
-    if (head->count != 0) {
-        pause_short(resync);
-        return 0;
-    }
-    resync->cursor = kv_endian_load_u64(resync->page);
-    resync->page_at = CURSOR_SIZE;
-    resync->page_size = resync->list_filled;
-    kv_resync_look(resync);
-    return 0;
-}
-
-static const kv_peer_sender list_sender = {.columns_size = list_columns_size,
-                                           .encode = list_encode,
-                                           .answered = list_answered,
-                                           .body = list_body,
-                                           .freed = message_freed};
-
-static uint32_t tell_columns_size(kv_peer_message *message)
-{
-    (void)message;
-    return kv_forward_columns_size(0, 0);
-}
-
-static uint32_t tell_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    kv_wire_forward wire;
-
-    (void)head;
-    forward_head(resync, KV_FORWARD_SYNCED, &wire);
-    return kv_forward_encode(&wire, compare_item, resync, columns);
-}
-
-static void rest(kv_resync *resync)
-{
-    resync->stage = STAGE_REST;
+    resync->stage = KV_RESYNC_REST;
     free(resync->page);
     resync->page = NULL;
     if (kv_timer_is_set(&resync->timer))
         kv_timer_stop(resync->loop->reactor, &resync->timer);
     atomic_store_explicit(&resync->running, false, memory_order_relaxed);
 }
-
-static int tell_answered(kv_peer_message *message, const kv_message_head *head,
-                         const uint8_t *columns)
-{
-    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    kv_wire_forwarded answer;
-    int error;
-
-    if (answer_take(resync, head, columns, &answer, &error))
-        rest(resync); /* `version` says that nothing is left to be done */
-    return error;
-}
-
-static const kv_peer_sender tell_sender = {.columns_size = tell_columns_size,
-                                           .encode = tell_encode,
-                                           .answered = tell_answered,
-                                           .freed = message_freed};
 
 /* ---- batches ---- */
 
@@ -387,7 +137,7 @@ static uint32_t batch_measure(const kv_resync *resync, uint64_t *size)
 
     *size = 0;
     while (count < left && count < KV_NODE_RESYNC_BATCH_COUNT) {
-        uint64_t next = resync->stage == STAGE_COMPARE
+        uint64_t next = resync->stage == KV_RESYNC_COMPARE
                             ? entry_value_size(resync->wanted[resync->wanted_at + count])
                             : 0;
 
@@ -402,7 +152,7 @@ static uint32_t batch_measure(const kv_resync *resync, uint64_t *size)
 /* False: not now. */
 static bool batch_send(kv_resync *resync)
 {
-    uint32_t operation = resync->stage == STAGE_COMPARE ? KV_OP_SET : KV_OP_DELETE;
+    uint32_t operation = resync->stage == KV_RESYNC_COMPARE ? KV_OP_SET : KV_OP_DELETE;
     kv_sync_batch *batch;
     uint64_t size;
     uint32_t count;
@@ -413,7 +163,7 @@ static bool batch_send(kv_resync *resync)
     batch = kv_sync_open(resync, resync->chain, resync->loop, operation,
                          resync->wanted + resync->wanted_at, count);
     if (!batch) {
-        pause_short(resync);
+        kv_resync_pause(resync);
         return false;
     }
     resync->wanted_at += count;
@@ -425,9 +175,10 @@ static bool batch_send(kv_resync *resync)
 
 /* ---- stages ---- */
 
-static void stage_begin(kv_resync *resync, stage next)
+static void stage_begin(kv_resync *resync, kv_resync_stage next)
 {
     resync->stage = next;
+    resync->turns = 0;
     resync->cursor = 0;
     resync->page_size = resync->page_at = 0;
     resync->part_count = resync->wanted_count = resync->wanted_at = 0;
@@ -442,11 +193,11 @@ static bool compare_more(kv_resync *resync)
     while (resync->part_count < KV_NODE_RESYNC_COMPARE_COUNT && (entry = entry_next(resync)))
         resync->parts[resync->part_count++] = entry;
     if (resync->part_count > 0) {
-        message_send(resync, &compare_sender, KV_MESSAGE_FORWARD, resync->part_count);
+        kv_resync_compare(resync);
         return false;
     }
     if (resync->cursor == UINT64_MAX) {
-        stage_begin(resync, STAGE_REMOVE);
+        stage_begin(resync, KV_RESYNC_REMOVE);
         return true;
     }
     size = kv_engine_list_stored(resync->chain->target->engine, &resync->cursor, resync->page,
@@ -473,10 +224,30 @@ static bool remove_more(kv_resync *resync)
     if (resync->wanted_count > 0)
         return true;
     if (resync->cursor == UINT64_MAX)
-        stage_begin(resync, STAGE_TELL);
+        stage_begin(resync, KV_RESYNC_TELL);
     else
-        message_send(resync, &list_sender, KV_MESSAGE_CONTROL, 0);
-    return resync->stage == STAGE_TELL;
+        kv_resync_list(resync);
+    return resync->stage == KV_RESYNC_TELL;
+}
+
+/* Until updates that ran while keys were compared have ended, the successor may hold an old object
+ * and not have applied yet what replaces it. */
+static void tell_if_settled(kv_resync *resync)
+{
+    kv_chain *chain = resync->chain;
+    bool settled;
+
+    if (resync->batch_count > 0 || resync->failed)
+        return; /* its end comes back here */
+    pthread_mutex_lock(&chain->mutex);
+    if (resync->turns == 0)
+        resync->turns = kv_replica_turns(chain->replica);
+    settled = kv_replica_settled(chain->replica, resync->turns);
+    pthread_mutex_unlock(&chain->mutex);
+    if (settled)
+        kv_resync_tell(resync);
+    else
+        kv_resync_pause(resync);
 }
 
 /* What is wanted leaves first: it lies in the page. False: wait. */
@@ -486,13 +257,12 @@ static bool go_on(kv_resync *resync)
         return batch_send(resync);
     resync->wanted_count = resync->wanted_at = 0;
     switch (resync->stage) {
-    case STAGE_COMPARE:
+    case KV_RESYNC_COMPARE:
         return compare_more(resync);
-    case STAGE_REMOVE:
+    case KV_RESYNC_REMOVE:
         return remove_more(resync);
-    case STAGE_TELL:
-        if (resync->batch_count == 0 && !resync->failed)
-            message_send(resync, &tell_sender, KV_MESSAGE_FORWARD, 0);
+    case KV_RESYNC_TELL:
+        tell_if_settled(resync);
         return false;
     default:
         return false;
@@ -503,7 +273,7 @@ static void begin_anew(kv_resync *resync, uint64_t version)
 {
     resync->version = version;
     resync->failed = false;
-    stage_begin(resync, STAGE_QUIET);
+    stage_begin(resync, KV_RESYNC_QUIET);
     atomic_store_explicit(&resync->compared, 0, memory_order_relaxed);
     atomic_store_explicit(&resync->sent, 0, memory_order_relaxed);
     atomic_store_explicit(&resync->sent_bytes, 0, memory_order_relaxed);
@@ -550,7 +320,7 @@ static void work(kv_resync *resync)
     if (version == 0 || resync->loop->stopping) {
         resync->version = 0;
         if (message_drop(resync))
-            rest(resync);
+            kv_resync_rest(resync);
         return;
     }
     if (stale && (!message_drop(resync) || resync->batch_count > 0))
@@ -559,14 +329,14 @@ static void work(kv_resync *resync)
         return;
     if (stale)
         begin_anew(resync, version);
-    if (resync->stage == STAGE_QUIET && quiet) {
+    if (resync->stage == KV_RESYNC_QUIET && quiet) {
         resync->page = resync->page ? resync->page : malloc(KV_NODE_RESYNC_PAGE_SIZE);
         if (resync->page)
-            stage_begin(resync, STAGE_COMPARE);
+            stage_begin(resync, KV_RESYNC_COMPARE);
         else
-            pause_short(resync);
+            kv_resync_pause(resync);
     }
-    while (!resync->asked && resync->stage >= STAGE_COMPARE && go_on(resync))
+    while (!resync->asked && resync->stage >= KV_RESYNC_COMPARE && go_on(resync))
         ;
 }
 

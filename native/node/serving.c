@@ -70,6 +70,8 @@ void kv_serving_forget(kv_node_request *request)
     kv_list_remove(&request->link);
     kv_list_remove(&request->answer_link);
     kv_loop_release(loop, request->pool, request->reserved);
+    if (request->dirty)
+        kv_blocks_give(&loop->blocks, request->dirty, kv_chain_dirty_size(request->count));
     kv_blocks_give(&loop->blocks, request, request->size);
     kv_session_release(session);
 }
@@ -404,6 +406,32 @@ void kv_serving_cancel(kv_session *session, uint64_t id)
         else if (request->id == id && request->operation && !request->answered)
             kv_operation_abort(request->operation, KV_CANCELLED);
     }
+}
+
+static bool is_stranded(const kv_node_request *request, uint64_t now_ns)
+{
+    const uint64_t age_ns = KV_NODE_STRANDED_MS * 1000000ull;
+    kv_chain *chain;
+
+    if (!request->target || request->spoken || request->arriving)
+        return false;
+    chain = atomic_load_explicit(&request->target->chain, memory_order_acquire);
+    /* Relaxed: a look too early sees it the next time. */
+    return chain && atomic_load_explicit(&chain->version, memory_order_relaxed) == 0 &&
+           now_ns > request->arrived_ns && now_ns - request->arrived_ns >= age_ns;
+}
+
+const kv_target *kv_serving_stranded(const kv_session *session, uint64_t now_ns)
+{
+    const kv_list *requests = &session->requests;
+
+    for (const kv_list *link = requests->next; link != requests; link = link->next) {
+        const kv_node_request *request = KV_CONTAINER(link, kv_node_request, link);
+
+        if (is_stranded(request, now_ns))
+            return request->target;
+    }
+    return NULL;
 }
 
 /* Nobody waits for its replies any more. */

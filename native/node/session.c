@@ -159,14 +159,19 @@ void kv_session_watch(kv_session *session, uint64_t now_ns)
     const kv_node_settings *settings = &session->loop->node->settings;
     bool quiet = session->in_flight == 0 && !session->control && !session->window;
     bool waits = session->hold == KV_HOLD_NONE && !kv_receive_is_between(session);
+    const kv_target *stranded;
 
     if (!kv_session_is_live(session))
         return;
+    stranded = kv_serving_stranded(session, now_ns);
     if (session->state != KV_SESSION_SERVES) {
         if (has_passed(now_ns, session->active_ns, settings->hello_ns))
             kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
                            "hello was not over after %llu ms",
                            ms_of(settings->hello_ns));
+    } else if (stranded) { /* so that who waits turns to the others of the chain */
+        kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT,
+                       "target %u left its chain with requests under way", stranded->number);
     } else if (session->sending && has_passed(now_ns, session->send_mark_ns, settings->stall_ns)) {
         kv_session_cut(session, KV_EVENT_CUT_STALLED, ETIMEDOUT, "no reply was taken for %llu ms",
                        ms_of(settings->stall_ns));

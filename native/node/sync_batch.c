@@ -66,15 +66,18 @@ static void batch_forget(kv_sync_batch *batch)
     const kv_chain_update *own = batch->update;
     uint64_t size = 0;
     uint32_t count = 0;
+    bool done = batch->status == KV_OK;
 
     if (!batch->over || batch->operation)
         return;
-    for (uint32_t i = 0; i < batch->count; i++)
+    for (uint32_t i = 0; i < batch->count; i++) {
+        done &= own->update.statuses[i] != KV_NO_SPACE; /* the successor lacks it still */
         if (own->update.statuses[i] == KV_OK) {
             count++;
             size += own->operation == KV_OP_SET ? batch->items[i].result_size : 0;
         }
-    kv_resync_batch_ended(batch->resync, count, size, batch->status == KV_OK);
+    }
+    kv_resync_batch_ended(batch->resync, count, size, done);
     kv_chain_leave(batch->update);
     kv_chain_update_free(batch->update);
     free(batch);
@@ -105,6 +108,9 @@ static void looked_up(kv_sync_batch *batch)
         if (there && item->status != KV_OK && item->status != KV_BUFFER_TOO_SMALL)
             status = KV_IO_ERROR;
     }
+    /* In cache mode a copy that finds no room is refused: what makes room for it may be waiting
+     * behind this update, in the queue of a key. */
+    own->update.careful = own->operation == KV_OP_SET && own->chain->target->caches;
     kv_chain_decide(own, status);
 }
 

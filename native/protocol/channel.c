@@ -286,8 +286,8 @@ static kv_channel_verdict channel_meet(kv_channels *all, channel_client *client,
     return KV_CHANNEL_BEGUN;
 }
 
-/* It is not in anybody's power to refuse this update for want of a record: what is known of its channel
- * is worth nothing from then on. */
+/* It is not in anybody's power to refuse this update for want of a record: what is known of its
+ * channel is worth nothing from then on. */
 static void channel_miss(kv_channels *all, kv_channel *known, const kv_channel_update *update)
 {
     all->forgetful = true;

@@ -16,19 +16,20 @@
  *   │ versions, │ expiries, │ value sizes, │ checksums, │ flags,  │ key sizes,│ statuses,│ keys, end│
  *   │ u64 × n   │ u64 × n   │ u32 × n      │ u32 × n    │ u32 × n │ u16 × n   │ u8 × n   │ to end   │
  *   └───────────┴───────────┴──────────────┴────────────┴─────────┴───────────┴──────────┴──────────┘
- *   flags of the head: 1 careful; of an item: 1 pinned. Carefulness, attempt: UPDATE, SYNC, MOVE
+ *   flags of the head: 1 careful, 2 evicts (UPDATE, DELETE); of an item: 1 pinned. Carefulness, attempt: UPDATE, SYNC, MOVE
  *
  * Columns of FORWARDED:
  *
- *   0     4        5          8               16           24
- *   ┌─────┬────────┬──────────┬───────────────┬────────────┬──────────┐
- *   │ CRC │ status │ reserved │ chain version │ space free │ statuses,│
- *   │ u32 │ u8     │ u8 × 3   │ u64           │ u64        │ u8 × n   │
- *   └─────┴────────┴──────────┴───────────────┴────────────┴──────────┘
+ *   0     4        5          8               16           24       32       40
+ *   ┌─────┬────────┬──────────┬───────────────┬────────────┬────────┬────────┬──────────┐
+ *   │ CRC │ status │ reserved │ chain version │ space free │ space  │objects │ statuses,│
+ *   │ u32 │ u8     │ u8 × 3   │ u64           │ u64        │ wanted │wanted  │ u8 × n   │
+ *   │     │        │          │               │            │ u64    │u64     │          │
+ *   └─────┴────────┴──────────┴───────────────┴────────────┴────────┴────────┴──────────┘
  *
- * Every column is there for every operation; what an operation or an item does not have is 0. Wide
- * columns come first, so that each is aligned if the message is. Guarantees that each update has one
- * encoding, and that what decodes is one. */
+ * Every column is there for every operation; what an operation or an item does not have is 0.
+ * Wide columns come first, so that each is aligned if the message is. Guarantees that each update
+ * has one encoding, and that what decodes is one. */
 
 #include "protocol/forward.h"
 
@@ -58,10 +59,16 @@ enum {
 
 enum { ITEM_SIZE = 8 + 8 + 4 + 4 + 4 + 2 + 1 };
 
-enum { ANSWER_AT_STATUS = 4, ANSWER_AT_CHAIN_VERSION = 8, ANSWER_AT_SPACE = 16, ANSWER_SIZE = 24 };
+enum {
+    ANSWER_AT_STATUS = 4,
+    ANSWER_AT_CHAIN_VERSION = 8,
+    ANSWER_AT_SPACE = 16,
+    ANSWER_AT_SPACE_WANTED = 24,
+    ANSWER_AT_OBJECTS_WANTED = 32,
+    ANSWER_SIZE = 40
+};
 
 #define STATUS_MAX KV_DIRTY
-#define FLAGS_KNOWN KV_FORWARD_CAREFUL
 #define ITEM_FLAGS_KNOWN ((uint32_t)KV_ITEM_PINNED)
 #define REQUEST_ITEM_SIZE_MIN 2u /* its key's size; the key apart */
 
@@ -97,10 +104,26 @@ static bool operation_known(uint32_t kind, uint32_t operation)
     return operation == 0;
 }
 
-/* Carefulness is of what is applied. */
-static uint32_t flags_known(uint32_t kind)
+/* What is applied here. */
+static bool kind_applies(uint32_t kind)
 {
-    return kind == KV_FORWARD_UPDATE || copies(kind) ? FLAGS_KNOWN : 0;
+    return kind == KV_FORWARD_UPDATE || copies(kind);
+}
+
+static uint32_t flags_known(const kv_wire_forward *forward)
+{
+    bool removes = forward->forward == KV_FORWARD_UPDATE && forward->operation == KV_OP_DELETE;
+
+    return (kind_applies(forward->forward) ? KV_FORWARD_CAREFUL : 0) |
+           (removes ? KV_FORWARD_EVICTS : 0);
+}
+
+/* Nobody asked for what evicts. */
+static bool names_fit(const kv_wire_forward *forward, bool named)
+{
+    if (named)
+        return forward->sequence != 0 && !(forward->flags & KV_FORWARD_EVICTS);
+    return forward->sequence == 0 && forward->channel == 0;
 }
 
 static uint32_t item_flags_known(const kv_wire_forward *forward)
@@ -146,8 +169,8 @@ static void head_store(const kv_wire_forward *forward, uint32_t keys_size, uint8
 {
     bool named = forward->forward == KV_FORWARD_UPDATE && client_named(forward->client);
 
-    assert((forward->flags & ~flags_known(forward->forward)) == 0);
-    assert(!named || forward->sequence > 0);
+    assert((forward->flags & ~flags_known(forward)) == 0);
+    assert(!named || names_fit(forward, true));
     memset(columns, 0, HEAD_SIZE);
     columns[AT_FORWARD] = (uint8_t)forward->forward;
     columns[AT_OPERATION] = (uint8_t)forward->operation;
@@ -155,7 +178,7 @@ static void head_store(const kv_wire_forward *forward, uint32_t keys_size, uint8
     kv_endian_store_u32(columns + AT_TARGET, forward->target);
     kv_endian_store_u32(columns + AT_KEYS_SIZE, keys_size);
     kv_endian_store_u64(columns + AT_CHAIN_VERSION, forward->chain_version);
-    if (flags_known(forward->forward) != 0)
+    if (kind_applies(forward->forward))
         kv_endian_store_u32(columns + AT_ATTEMPT, forward->attempt);
     if (forward->forward == KV_FORWARD_UPDATE && forward->operation == KV_OP_SET)
         kv_endian_store_u64(columns + AT_TTL, forward->ttl_ms);
@@ -266,14 +289,14 @@ static int head_check(const kv_message_head *head, const uint8_t *columns,
     bool named = client_named(forward->client);
 
     if (head->flags != 0 || columns[AT_RESERVED] != 0 ||
-        (forward->flags & ~flags_known(forward->forward)) != 0 ||
-        (forward->attempt != 0 && flags_known(forward->forward) == 0))
+        (forward->flags & ~flags_known(forward)) != 0 ||
+        (forward->attempt != 0 && !kind_applies(forward->forward)))
         return refuse(-EBADMSG, message, "reserved bits of a forward are set");
     if (forward->ttl_ms != 0 && !(update && forward->operation == KV_OP_SET))
         return refuse(-EBADMSG, message, "forward %u has the ttl of a set", forward->forward);
     if (!update && named)
         return refuse(-EBADMSG, message, "forward %u names a client", forward->forward);
-    if (named ? forward->sequence == 0 : forward->sequence != 0 || forward->channel != 0)
+    if (!names_fit(forward, named))
         return refuse(-EBADMSG, message, "client, channel and sequence do not go together");
     if ((forward->forward == KV_FORWARD_SYNCED) != (forward->count == 0))
         return refuse(-EBADMSG, message, "forward %u has %u items", forward->forward,
@@ -312,7 +335,7 @@ static int values_check(const kv_wire_forward *forward, uint32_t values_size, ch
 
 static int items_check(const kv_wire_forward *forward, char *message)
 {
-    bool refusable = flags_known(forward->forward) != 0;
+    bool refusable = kind_applies(forward->forward);
     uint32_t sum = 0;
 
     for (uint32_t i = 0; i < forward->count; i++) {
@@ -394,6 +417,8 @@ uint32_t kv_forwarded_encode(const kv_wire_forwarded *forwarded, uint8_t *column
     columns[ANSWER_AT_STATUS] = (uint8_t)forwarded->status;
     kv_endian_store_u64(columns + ANSWER_AT_CHAIN_VERSION, forwarded->chain_version);
     kv_endian_store_u64(columns + ANSWER_AT_SPACE, forwarded->space_free);
+    kv_endian_store_u64(columns + ANSWER_AT_SPACE_WANTED, forwarded->space_wanted);
+    kv_endian_store_u64(columns + ANSWER_AT_OBJECTS_WANTED, forwarded->objects_wanted);
     for (uint32_t i = 0; i < forwarded->count; i++) {
         assert(forwarded->statuses[i] <= STATUS_MAX);
         columns[ANSWER_SIZE + i] = forwarded->statuses[i];
@@ -417,6 +442,8 @@ int kv_forwarded_decode(const kv_message_head *head, const uint8_t *columns, uin
         .count = head->count,
         .chain_version = kv_endian_load_u64(columns + ANSWER_AT_CHAIN_VERSION),
         .space_free = kv_endian_load_u64(columns + ANSWER_AT_SPACE),
+        .space_wanted = kv_endian_load_u64(columns + ANSWER_AT_SPACE_WANTED),
+        .objects_wanted = kv_endian_load_u64(columns + ANSWER_AT_OBJECTS_WANTED),
         .statuses = columns + ANSWER_SIZE,
     };
     for (uint32_t at = ANSWER_AT_STATUS + 1; at < ANSWER_AT_CHAIN_VERSION; at++)

@@ -23,6 +23,7 @@ typedef enum kv_forward_kind {
 } kv_forward_kind;
 
 #define KV_FORWARD_CAREFUL 1u /* flags of UPDATE, SYNC and MOVE: may be refused for want of space */
+#define KV_FORWARD_EVICTS 2u  /* of UPDATE, DELETE: the head makes room, in the name of no client */
 
 typedef struct kv_wire_forward {
     uint32_t forward;       /* kv_forward_kind */
@@ -64,6 +65,8 @@ typedef struct kv_wire_forwarded {
     uint32_t count;
     uint64_t chain_version; /* that the target goes by */
     uint64_t space_free;    /* of it and those after it: the least */
+    uint64_t space_wanted;  /* cache mode: what one of them lacks most, for the head to evict */
+    uint64_t objects_wanted; /* the same for places among the objects */
     const uint8_t *statuses; /* into the columns */
 } kv_wire_forwarded;
 

@@ -17,7 +17,7 @@
  *  4. An update is careful only while nothing of it is applied here.
  *  5. SYNC runs only beside a successor that syncs; a target without a part in the chain runs nothing
  *     but what is deciding or lost.
- *  6. Counts are those of the lists. */
+ *  6. Counts are those of the lists, and `running` is in the order of turns. */
 
 #include "engine/engine.h"
 #include "protocol/replica_state.h"
@@ -135,6 +135,7 @@ void kv_replica_turns_take(kv_replica *replica)
         replica->running_count++;
         update->state = KV_UPDATE_RUNNING;
         update->deciding = true;
+        update->turn = ++replica->turns;
         kv_list_append(&replica->running, &update->link);
         want(replica, update, KV_EFFECT_DECIDE);
     }
@@ -153,7 +154,8 @@ kv_status kv_replica_admits(const kv_replica *replica, kv_update_source source,
     return view->syncs && replica->lost_count > 0 ? KV_BUSY : KV_OK;
 }
 
-/* An older attempt than one that was heard of may have been overtaken by it, and by what came after. */
+/* An older attempt than one that was heard of may have been overtaken by it, and by what came
+ * after. */
 static bool attempt_hear(kv_replica *replica, const kv_update *update)
 {
     if (update->source != KV_UPDATE_PEER && update->source != KV_UPDATE_MOVE)
@@ -357,9 +359,26 @@ bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t
            (replica->view.has_successor || holder->forwarded);
 }
 
+bool kv_replica_is_held(const kv_replica *replica, const uint8_t *key, uint32_t key_size,
+                        uint64_t hash)
+{
+    return kv_replica_holder(replica, key, key_size, hash) != NULL;
+}
+
 uint64_t kv_replica_given_up(const kv_replica *replica)
 {
     return replica->given_up;
+}
+
+uint64_t kv_replica_turns(const kv_replica *replica)
+{
+    return replica->turns;
+}
+
+bool kv_replica_settled(const kv_replica *replica, uint64_t turns)
+{
+    return kv_list_empty(&replica->running) ||
+           KV_CONTAINER(replica->running.next, const kv_update, link)->turn > turns;
 }
 
 uint32_t kv_replica_count(const kv_replica *replica)
@@ -423,6 +442,7 @@ static uint32_t list_count(const kv_list *list)
 
 void kv_replica_invariants(const kv_replica *replica)
 {
+    uint64_t turn = 0;
     uint32_t lost = 0;
 
     kv_replica_view_check(&replica->view);
@@ -433,6 +453,8 @@ void kv_replica_invariants(const kv_replica *replica)
         const kv_update *update = KV_CONTAINER(at, const kv_update, link);
 
         running_invariants(replica, update);
+        assert(update->turn > turn && update->turn <= replica->turns);
+        turn = update->turn;
         lost += update->lost;
     }
     assert(lost == replica->lost_count);

@@ -36,7 +36,9 @@
  * b. DELETE, PIN and UNPIN of what is not there are KV_NOT_FOUND at the head, said when it decides; to a predecessor they are KV_OK.
  * c. The record of a PEER's update in the channels begins when it runs after kv_replica_decided, and again if it came before. A CLIENT's begins when it comes; if it ends without an effect it is cancelled. A target
  *    that syncs forgets all records with each chain version, and one whose process starts with objects has forgotten them.
- * d. A target that cannot apply what it has not refused leaves the chain (kv_replica_configure) before kv_replica_applied. */
+ * d. A target that feeds a successor tells it that it lacks nothing (SYNCED) only once every update has ended that had its turn before the last keys were compared (kv_replica_turns, kv_replica_settled). Until
+ *    then the successor may hold an old object and not have applied yet what replaces it.
+ * e. A target that cannot apply what it has not refused leaves the chain (kv_replica_configure) before kv_replica_applied. */
 #ifndef KV_REPLICA_H
 #define KV_REPLICA_H
 
@@ -94,7 +96,7 @@ struct kv_update {
     uint32_t attempt;       /* that the message named; PEER and MOVE only */
     uint64_t version;       /* of item i: version + i. Given by the replica when the turn is decided where the source is CLIENT; unused by SYNC */
     bool careful;           /* set by the driver before kv_replica_decided: forward first, apply once acknowledged. PEER: only if the predecessor's forward is. The
-                             * replica clears it as soon as the update is applied, or if there is no successor */
+                             * replica clears it as soon as the update is applied, if there is no successor, and if there is another one than it was forwarded to */
     kv_status status;       /* the replica's, as everything below. ENDED: KV_OK: statuses say it all; else all of it was refused or its outcome is not known */
     kv_update_state state;
     uint32_t effects;       /* wanted, not taken yet */
@@ -102,6 +104,7 @@ struct kv_update {
     uint32_t successor;     /* FORWARD: target */
     uint64_t forward_version;
     uint32_t forward_attempt;
+    uint64_t turn;          /* counts turns of this replica */
     bool deciding;
     bool applying;
     bool applied;           /* or nothing is to be applied here */
@@ -160,11 +163,16 @@ bool kv_replica_withdraw(kv_replica *replica, kv_update *update, kv_status statu
 /* An update with effects to be carried out, and which; NULL: none. The bits are cleared. In the order in which they came up. */
 kv_update *kv_replica_next(kv_replica *replica, uint32_t *effects);
 
-/* A read's question, after it has looked the key up. */
+/* A read's question, before it looks the key up and again afterwards. What it looked up was committed while it was under way if the target served and the key was clean both times, and kv_replica_given_up
+ * was the same. One time is not enough: before, an update may start and be seen; after, one may have ended that the tail showed to others before this target had applied it. */
 bool kv_replica_is_dirty(const kv_replica *replica, const uint8_t *key, uint32_t key_size, uint64_t hash);
-/* How many updates ended with KV_OUTCOME_UNKNOWN after their turn, for readers: what one looked up is committed only if this target serves afterwards, the key is not
- * dirty, and this count is what it was before. */
+/* Whether an update that has not ended has this key. */
+bool kv_replica_is_held(const kv_replica *replica, const uint8_t *key, uint32_t key_size, uint64_t hash);
+/* How many updates ended with KV_OUTCOME_UNKNOWN after their turn. */
 uint64_t kv_replica_given_up(const kv_replica *replica);
+/* How many updates had their turn so far, and whether those that had it when it was so many have all ended. */
+uint64_t kv_replica_turns(const kv_replica *replica);
+bool kv_replica_settled(const kv_replica *replica, uint64_t turns);
 /* Queued and running. */
 uint32_t kv_replica_count(const kv_replica *replica);
 /* Nothing that came by an older chain version is queued or runs: at a head, whatever clients sent by older routing info has ended in the whole chain. */

@@ -15,8 +15,9 @@
 
 #include <assert.h>
 
-/* What was under way at a target that does not serve: nobody can say any more what becomes of it. It is
- * applied all the same, because this target may be the one that starts alone after all of them were lost. */
+/* What was under way at a target that does not serve: nobody can say any more what becomes of it.
+ * It is applied all the same, because this target may be the one that starts alone after all of
+ * them were lost. */
 static void lose(kv_replica *replica, kv_update *update)
 {
     if (update->lost)
@@ -31,13 +32,20 @@ static void lose(kv_replica *replica, kv_update *update)
         kv_replica_apply(replica, update);
 }
 
-/* Under way at a target that serves: on to whoever comes next now. */
+/* Under way at a target that serves: on to whoever comes next now. A successor that is gone may
+ * have applied a careful update and shown it to readers, so that the next one must not refuse
+ * it. */
 static void carry_on(kv_replica *replica, kv_update *update)
 {
+    const kv_replica_view *view = &replica->view;
+
     if (update->lost) {
         update->lost = false;
         replica->lost_count--;
     }
+    if (update->careful && update->forwarded && update->source != KV_UPDATE_SYNC &&
+        !(view->has_successor && view->successor == update->successor))
+        kv_replica_apply(replica, update);
     kv_replica_forward(replica, update);
     if (update->acknowledged)
         kv_replica_go_on(replica, update);

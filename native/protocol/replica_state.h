@@ -5,8 +5,8 @@
  *                ▼
  *              the same key of a later update ──behind──► ... ◄── last (of the front)
  *
- * A key is in the table while an update that has not ended holds it or waits for it. An update enters
- * the queues of all its keys at once, so that two updates never wait for each other. */
+ * A key is in the table while an update that has not ended holds it or waits for it. An update
+ * enters the queues of all its keys at once, so that two updates never wait for each other. */
 #ifndef KV_REPLICA_STATE_H
 #define KV_REPLICA_STATE_H
 
@@ -23,9 +23,10 @@ struct kv_replica {
     uint32_t running_count;
     uint32_t lost_count;
     uint64_t given_up;
+    uint64_t turns;
     kv_list queued;
     kv_list ready;   /* queued, and in nobody's way any more: their turn is next */
-    kv_list running;
+    kv_list running; /* in the order of their turns */
     kv_list effects; /* updates with effects to be taken */
     kv_update_key *places[];
 };
@@ -61,7 +62,8 @@ void kv_replica_turns_take(kv_replica *replica);
 
 /* Put all keys into the table; update->blockers counts those that others hold. */
 void kv_replica_keys_link(kv_replica *replica, kv_update *update);
-/* Take all keys out of the table. Updates that lose their last blocker by it go from `queued` to `ready`. */
+/* Take all keys out of the table. Updates that lose their last blocker by it go from `queued` to
+ * `ready`. */
 void kv_replica_keys_unlink(kv_replica *replica, kv_update *update);
 /* Who holds a key; NULL: nobody. */
 const kv_update *kv_replica_holder(const kv_replica *replica, const uint8_t *key, uint32_t key_size,

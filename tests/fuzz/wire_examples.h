@@ -131,7 +131,9 @@ static inline size_t example_forwarded(uint32_t status, kv_random *random, uint8
 {
     kv_wire_forwarded answer = {.status = (int32_t)status,
                                 .chain_version = 1 + kv_random_below(random, 4),
-                                .space_free = kv_random_next(random)};
+                                .space_free = kv_random_next(random),
+                                .space_wanted = kv_random_next(random),
+                                .objects_wanted = kv_random_next(random)};
     kv_message_head head = {.kind = KV_MESSAGE_FORWARDED};
     uint8_t statuses[EXAMPLE_COUNT_MAX];
 

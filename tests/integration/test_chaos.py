@@ -1,4 +1,4 @@
-"""The harness of faults on real processes: a short run of nodes alone; what it leaves behind."""
+"""Faults on real processes, in short: of nodes alone, of a cluster; and what a run leaves."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tools.chaos.kinds import FaultKind
 from tools.chaos.schedule import ClusterShape, Fault, Schedule, Work, write_schedule
@@ -23,16 +25,25 @@ FAULTS = (
     Fault(FaultKind.STOP, "node-2", 3.5, 0.5),
     Fault(FaultKind.OUTAGE, "cluster", 5.0, 0.5),
 )
+CLUSTER = ClusterShape(nodes=3, replicas=3, mgmtds=1)
+CLUSTER_FAULTS = (
+    Fault(FaultKind.KILL, "node-1", 1.0, 1.0),
+    Fault(FaultKind.KILL, "mgmtd-1", 4.0, 0.2),
+    Fault(FaultKind.PAUSE, "node-2", 7.0, 2.5),
+    Fault(FaultKind.KILL, "node-3", 12.0, 1.0),
+    Fault(FaultKind.KILL, "mgmtd-1", 12.2, 0.2),
+    Fault(FaultKind.STOP, "node-2", 16.0, 0.5),
+    Fault(FaultKind.OUTAGE, "cluster", 19.0, 0.5),
+)
 
 
-def write(tmp_path: Path, faults: Sequence[Fault], duration_s: float) -> Path:
+def write(
+    tmp_path: Path, shape: ClusterShape, faults: Sequence[Fault], duration_s: float
+) -> list[str]:
+    """Write a schedule; returns the command that does it."""
     path = tmp_path / "given.toml"
-    write_schedule(path, Schedule(1, duration_s, ALONE, WORK, tuple(faults)))
-    return path
-
-
-def command(tmp_path: Path, schedule: Path) -> list[str]:
-    arguments = ["--loopback", "--schedule", str(schedule), "--dir", str(tmp_path / "runs")]
+    write_schedule(path, Schedule(1, duration_s, shape, WORK, tuple(faults)))
+    arguments = ["--loopback", "--schedule", str(path), "--dir", str(tmp_path / "runs")]
     return [sys.executable, "-m", "tools.chaos", *arguments]
 
 
@@ -55,26 +66,31 @@ def report_in(tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def test_nodes_alone_lose_nothing_when_they_are_killed(tmp_path: Path) -> None:
-    schedule = write(tmp_path, FAULTS, 8.0)
+@pytest.mark.parametrize(
+    ("shape", "faults", "duration_s"),
+    [
+        pytest.param(ALONE, FAULTS, 8.0, id="nodes alone"),
+        pytest.param(CLUSTER, CLUSTER_FAULTS, 22.0, id="a cluster"),
+    ],
+)
+def test_nothing_is_lost_or_out_of_order_when_processes_are_killed(
+    tmp_path: Path, shape: ClusterShape, faults: Sequence[Fault], duration_s: float
+) -> None:
+    command = write(tmp_path, shape, faults, duration_s)
 
-    ended = subprocess.run(
-        command(tmp_path, schedule), cwd=ROOT, capture_output=True, timeout=TIMEOUT_S, check=False
-    )
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=TIMEOUT_S, check=False)
 
     assert 0 == ended.returncode, ended.stdout.decode() + ended.stderr.decode()
     report = report_in(tmp_path)
     assert report["good"]
-    assert len(FAULTS) == len(report["faults"])
+    assert len(faults) == len(report["faults"])
     assert report["operations"] > 200
     assert [] == processes_about(tmp_path)
 
 
 def test_what_is_interrupted_leaves_no_process(tmp_path: Path) -> None:
-    schedule = write(tmp_path, (Fault(FaultKind.PAUSE, "node-1", 0.5, 100.0),), 120.0)
-    process = subprocess.Popen(
-        command(tmp_path, schedule), cwd=ROOT, stdout=subprocess.PIPE, env=unbuffered()
-    )
+    command = write(tmp_path, ALONE, (Fault(FaultKind.PAUSE, "node-1", 0.5, 100.0),), 120.0)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=unbuffered())
     assert process.stdout is not None
     for line in process.stdout:
         if b"pause node-1" in line:

@@ -4,8 +4,10 @@ All tests share one cluster of three nodes; each leaves it whole.
 """
 
 import json
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -208,6 +210,43 @@ def test_all_that_was_stored_is_there_after_everything_was_down(
 
     with kvstore.connect_sync(again.url) as store:
         assert [b"value"] * 50 == store.batch_get(keys)
+
+
+def slabs_of(node: LocalProcess) -> Path:
+    return Path(node.directory) / f"target-{node.node}" / "slabs"
+
+
+def flip_a_byte(path: Path, value: bytes) -> None:
+    """Damage a value where it lies."""
+    at = path.read_bytes().index(value) + len(value) // 2
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([value[len(value) // 2] ^ 1]))
+
+
+def test_a_damaged_value_is_healed_from_another_replica_while_all_serve(
+    cluster: LocalCluster, directory: Path, shell: Shell
+) -> None:
+    wait_until_whole(directory, DEADLINE_S)
+    keys = [f"healed/{node.node}" for node in cluster.nodes]
+    values = [os.urandom(20_000) for _ in keys]
+    before = shell("status", cluster.url, "--json").json["chains"]
+    with kvstore.connect_sync(cluster.url) as store:
+        store.batch_set(keys, values)
+        for node, value in zip(cluster.nodes, values, strict=True):
+            flip_a_byte(slabs_of(node), value)
+            deadline = time.monotonic() + DEADLINE_S
+            while value not in slabs_of(node).read_bytes():
+                assert values == store.batch_get(keys)
+                assert time.monotonic() < deadline, Path(node.log).read_text()
+
+    compared = shell("check", "--cluster", cluster.url, "--json")
+    after = shell("status", cluster.url, "--json").json
+
+    assert 0 == compared.code, compared.err
+    assert before == after["chains"]
+    for node in cluster.nodes:
+        assert "damaged value replaced" in Path(node.log).read_text()
 
 
 # Operators' errors.

@@ -15,8 +15,16 @@ import kvstore
 
 COMMANDS = [
     "set", "get", "exists", "rm", "stat", "ls", "replay", "bench", "check", "inspect", "demo",
-    "up", "down", "status", "top", "admin", "ns", "storage", "mgmtd",
+    "up", "down", "status", "top",
 ]  # fmt: skip
+DAEMONS = ["storage", "mgmtd"]
+GROUPS = {
+    "admin": [
+        "create-chains", "add-node", "drain-node", "resume-node", "remove-node", "replace-target",
+        "remove-target", "rebalance",
+    ],
+    "ns": ["create", "list", "set"],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,8 +45,20 @@ def test_the_help_names_every_command(shell: Shell) -> None:
     ended = shell("--help")
 
     assert 0 == ended.code
-    for command in COMMANDS:
+    for command in (*COMMANDS, *DAEMONS, *GROUPS):
         assert re.search(rf"^│ {command} ", ended.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("group", "command"), [(group, each) for group, names in GROUPS.items() for each in names]
+)
+def test_the_help_of_a_group_has_examples(shell: Shell, group: str, command: str) -> None:
+    ended = shell(group, command, "--help")
+
+    assert 0 == ended.code
+    assert f"kvstore {group} {command}" in ended.text.split("Examples:")[1]
+    assert "--json" in ended.text
+    assert f" {command} " in shell(group, "--help").text
 
 
 @pytest.mark.parametrize("command", COMMANDS)

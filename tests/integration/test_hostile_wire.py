@@ -11,7 +11,7 @@ from integration.wire import Names, Operation, Request, WireClient, crc32c
 
 import kvstore
 
-RIGHTS = 7
+RIGHTS = 15
 CONTROL_ROUTING, CONTROL_DESCRIBE = 1, 9
 OK, EXISTS, NOT_FOUND, TOO_SMALL = 0, 1, 2, 9
 

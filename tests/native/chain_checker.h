@@ -1,13 +1,15 @@
-/* Whether what clients saw of each key can be explained by one order of their operations, each between its start and its
- * end (Herlihy and Wing's linearizability; the search is Wing and Gong's, remembering as Lowe's).
+/* Whether what clients saw of each key can be explained by one order of their operations, each
+ * between its start and its end (Herlihy and Wing's linearizability; the search is Wing and
+ * Gong's, remembering as Lowe's).
  *
- * An operation whose outcome is not known may have happened at any time after its start, or never. */
+ * An operation whose outcome is not known may have happened at any time after its start, or
+ * never. */
 #ifndef KV_CHAIN_CHECKER_H
 #define KV_CHAIN_CHECKER_H
 
 #include "chain_world.h"
 
-#define CHECKER_ENTRIES_MAX 256u
+#define CHECKER_ENTRIES_MAX 512u
 #define CHECKER_WORDS (CHECKER_ENTRIES_MAX / 64u)
 #define CHECKER_SEEN_MAX (1u << 20)
 
@@ -128,7 +130,8 @@ static inline bool checker_try(checker *all, uint32_t i, uint32_t after)
     return found;
 }
 
-/* What changes nothing and fits comes first, without trying anything else: it fits nowhere better. */
+/* What changes nothing and fits comes first, without trying anything else: it fits nowhere
+ * better. */
 static inline bool checker_search(checker *all)
 {
     uint64_t end = end_first(all);

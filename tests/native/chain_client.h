@@ -1,5 +1,5 @@
-/* Simulated clients: each has one operation at a time, repeats it until it hears what became of it, and writes down
- * what it saw. */
+/* Simulated clients: each has one operation at a time, repeats it until it hears what became of
+ * it, and writes down what it saw. */
 #ifndef KV_CHAIN_CLIENT_H
 #define KV_CHAIN_CLIENT_H
 
@@ -66,7 +66,12 @@ static inline void client_draw(chain_world *world, chain_client *client)
     uint64_t dice = chain_draw(world, 20);
     uint32_t key = (uint32_t)chain_draw(world, CHAIN_KEYS);
 
-    client->update = dice >= 9;
+    /* What is being changed is what to look at. */
+    if (chain_one_in(world, 2))
+        key = world->hot_key;
+
+    client->update = dice >= 11;
+    world->hot_key = client->update ? key : world->hot_key;
     client->kind = dice >= 17 ? KV_OP_DELETE : KV_OP_SET;
     client->if_absent = dice == 15 || dice == 16;
     client->count = client->update ? 1 + (uint32_t)chain_draw(world, CHAIN_ITEMS_MAX) : 1;

@@ -1,5 +1,6 @@
-/* Jobs of a simulated target: each is one update that its replica drives, from the message that brought it to the
- * reply. What a real node does with an engine and sockets, this does with a table of values. */
+/* Jobs of a simulated target: each is one update that its replica drives, from the message that
+ * brought it to the reply. What a real node does with an engine and sockets, this does with a
+ * table of values. */
 #ifndef KV_CHAIN_JOB_H
 #define KV_CHAIN_JOB_H
 
@@ -148,7 +149,7 @@ static inline void job_decide(chain_world *world, chain_target *target, chain_jo
     kv_status status = KV_OK;
 
     job->deciding = false;
-    job->update.careful = tight ? !chain_one_in(world, 4) : chain_one_in(world, 8);
+    job->update.careful = tight ? !chain_one_in(world, 6) : chain_one_in(world, 4);
     if (job->update.source == KV_UPDATE_CLIENT) {
         if (!target_leased(world, target))
             status = KV_WRONG_TARGET;

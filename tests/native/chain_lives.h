@@ -1,9 +1,10 @@
-/* One life of a simulated chain, from a seed: clients at work while targets are killed, stopped and cut off; then quiet. Shared by
- * the tests and by the long simulation.
+/* One life of a simulated chain, from a seed: clients at work while targets are killed, stopped
+ * and cut off; then quiet. Shared by the tests and by the long simulation.
  *
- * What is checked: the invariants of every replica after every event; that a version names one value; that what clients
- * saw of each key has an order, which also says that nothing acknowledged was lost and nothing happened twice; that all
- * comes to rest once faults stop; and that all targets hold the same then. */
+ * What is checked: the invariants of every replica after every event; that a version names one
+ * value; that what clients saw of each key has an order, which also says that nothing
+ * acknowledged was lost and nothing happened twice; that all comes to rest once faults stop; and
+ * that all targets hold the same then. */
 #ifndef KV_CHAIN_LIVES_H
 #define KV_CHAIN_LIVES_H
 
@@ -11,23 +12,20 @@
 #include "chain_client.h"
 #include "chain_target.h"
 
-#define CHAIN_OPERATIONS 130u
+#define CHAIN_OPERATIONS 240u
 #define CHAIN_REST_WITHIN (40ull * SECOND)
-
-static inline uint64_t brief(chain_world *world, uint64_t milliseconds_max)
-{
-    return (1 + chain_draw(world, milliseconds_max)) * MILLISECOND;
-}
 
 static inline void fault_kill(chain_world *world, chain_target *target)
 {
+    uint64_t down = brief(world, chain_one_in(world, 2) ? 20 : 500);
+
     if (!target->up)
         return;
     chain_say(world, "target %u is killed", target->id);
     world->tally->kills++;
     target_kill(world, target);
-    agenda_push(world, (chain_event){.time = world->now + brief(world, chain_one_in(world, 2) ? 20 : 500),
-                                     .kind = EVENT_START, .actor = target->id});
+    agenda_push(world, (chain_event){.time = world->now + down, .kind = EVENT_START,
+                                     .actor = target->id});
 }
 
 /* One of the connections that were opened last, which are those in use. */
@@ -52,6 +50,32 @@ static inline void fault_cut_peer(chain_world *world, const chain_target *target
     connection_cut(world, peer);
 }
 
+/* It loses its connection and hears nothing for a while: what became of its operation, it learns
+ * from others. */
+static inline void fault_sleep(chain_world *world)
+{
+    chain_client *client = &world->clients[chain_draw(world, CHAIN_CLIENTS)];
+
+    if (client->connection != 0)
+        connection_cut(world, client->connection);
+    client->paused_until = world->now + brief(world, 900);
+}
+
+/* From the manager and the other targets; clients still reach it. What was on its way is lost. */
+static inline void fault_isolate(chain_world *world, chain_target *target)
+{
+    target->isolated_until = target->unheard_until = world->now + brief(world, 300);
+    for (uint32_t i = 1; i <= world->connection_count; i++) {
+        chain_connection *connection = &world->connections[i];
+
+        if (connection->from >= CHAIN_TARGETS_MAX || connection->to >= CHAIN_TARGETS_MAX ||
+            (connection->from != target->id && connection->to != target->id))
+            continue;
+        connection_cut(world, i);
+        connection->late_count = 0;
+    }
+}
+
 static inline void fault_event(chain_world *world)
 {
     chain_target *target = &world->targets[chain_draw(world, world->target_count)];
@@ -59,7 +83,7 @@ static inline void fault_event(chain_world *world)
 
     if (!world->faults)
         return;
-    switch (chain_draw(world, 14)) {
+    switch (chain_draw(world, 20)) {
     case 0:
     case 1:
     case 2:
@@ -89,6 +113,23 @@ static inline void fault_event(chain_world *world)
     case 10:
         fault_cut(world);
         break;
+    case 11:
+        fault_sleep(world);
+        break;
+    case 12: /* its device is still at work when it comes back */
+        target->slow_until = world->now + SECOND;
+        target->unheard_until = world->now + 200 * MILLISECOND;
+        break;
+    case 13:
+        fault_isolate(world, target);
+        break;
+    case 14:
+        target->slow_until = world->now + brief(world, 500);
+        break;
+    case 15:
+        for (uint32_t i = 0; i < world->target_count; i++)
+            world->targets[i].tight = chain_one_in(world, 2);
+        break;
     default:
         fault_cut_peer(world, target);
     }
@@ -102,6 +143,7 @@ static inline void heal_event(chain_world *world)
     for (uint32_t i = 0; i < world->target_count; i++) {
         world->targets[i].tight = false;
         world->targets[i].slow_until = world->targets[i].unheard_until = 0;
+        world->targets[i].isolated_until = 0;
     }
 }
 
@@ -111,6 +153,8 @@ static inline uint64_t *paused_until(chain_world *world, uint32_t actor)
 
     if (actor < CHAIN_TARGETS_MAX)
         return &world->targets[actor].paused_until;
+    if (actor >= ACTOR_CLIENTS && actor < ACTOR_NOBODY)
+        return &world->clients[actor - ACTOR_CLIENTS].paused_until;
     return actor == ACTOR_MANAGER ? &world->manager.paused_until : &never;
 }
 
@@ -124,9 +168,12 @@ static inline void target_event(chain_world *world, chain_target *target, const 
     case EVENT_NOTICE:
         target_notice(world, target, (uint32_t)event->a);
         break;
-    case EVENT_LOOKUP:
-    case EVENT_CHECK:
+    case EVENT_BEFORE:
+    case EVENT_AFTER:
         read_event(world, target, event);
+        break;
+    case EVENT_LOOKUP:
+        lookup_event(world, target, event);
         break;
     case EVENT_HEARTBEAT:
         target_heartbeat(world, target);
@@ -205,6 +252,7 @@ static inline void chain_open(chain_world *world, uint64_t seed, chain_tally *ta
     world->target_count = 2 + (uint32_t)chain_draw(world, CHAIN_TARGETS_MAX - 1);
     for (uint32_t i = 0; i < world->target_count; i++) {
         world->targets[i].id = i;
+        world->targets[i].tight = seed % 3 == 0;
         target_open(world, &world->targets[i]);
     }
     manager_open(world);

@@ -1,4 +1,5 @@
-/* The manager of the simulated chain: the transition table of kvstore.cluster.transitions, leases, and routing info. */
+/* The manager of the simulated chain: the transition table of kvstore.cluster.transitions,
+ * leases, and routing info. */
 #ifndef KV_CHAIN_MANAGER_H
 #define KV_CHAIN_MANAGER_H
 
@@ -47,9 +48,10 @@ static inline void serving_judge(chain_world *world, chain_routing *next)
             next->states[i] = alive ? STATE_OFFLINE : STATE_LASTSRV;
 }
 
-/* A target starts alone. What its process was still applying when it was killed is lost, if nobody else that
- * holds it is left; then readers who saw it at the tail, unacknowledged, saw something that went away. That is all that a
- * total outage may do, so these reads prove nothing. */
+/* A target starts alone. What its process was still applying when it was killed is lost, if
+ * nobody else that holds it is left; then readers who saw it at the tail, unacknowledged, saw
+ * something that went away. That is all that a total outage may do, so these reads
+ * prove nothing. */
 static inline void chain_excuse(chain_world *world, chain_target *starter)
 {
     for (uint32_t key = 0; key < CHAIN_KEYS; key++) {
@@ -63,8 +65,8 @@ static inline void chain_excuse(chain_world *world, chain_target *starter)
     }
 }
 
-/* After a total outage the last in the order starts, alone: what it committed, readers may have seen, and only it is
- * sure to hold. */
+/* After a total outage the last in the order starts, alone: what it committed, readers may have
+ * seen, and only it is sure to hold. */
 static inline void last_judge(chain_world *world, chain_routing *next)
 {
     const chain_routing *now = &world->manager.routing;

@@ -1,4 +1,5 @@
-/* A simulated target: its process, what it hears, what it answers, and how it feeds a successor that syncs. */
+/* A simulated target: its process, what it hears, what it answers, and how it feeds a successor
+ * that syncs. */
 #ifndef KV_CHAIN_TARGET_H
 #define KV_CHAIN_TARGET_H
 
@@ -40,8 +41,8 @@ static inline void target_discard(chain_target *target)
             KV_CONTAINER(update, chain_job, update)->applying = true;
 }
 
-/* The process is gone, and with it whatever it had not applied. The replica is emptied by the way that
- * leaving the chain would take. */
+/* The process is gone, and with it whatever it had not applied. The replica is emptied by the way
+ * that leaving the chain would take. */
 static inline void target_kill(chain_world *world, chain_target *target)
 {
     kv_replica_view none = {0};
@@ -123,6 +124,14 @@ static inline void update_hear(chain_world *world, chain_target *target,
     }
 }
 
+/* Mostly none; sometimes a device is slow, or a thread is. */
+static inline uint64_t read_delay(chain_world *world)
+{
+    if (chain_one_in(world, 12))
+        return brief(world, chain_one_in(world, 3) ? 600 : 60);
+    return chain_one_in(world, 2) ? chain_draw(world, 4 * MILLISECOND) : 0;
+}
+
 static inline void read_hear(chain_world *world, chain_target *target,
                              const chain_message *request)
 {
@@ -139,37 +148,56 @@ static inline void read_hear(chain_world *world, chain_target *target,
     read->id = ++world->jobs_made;
     read->request = *request;
     kv_list_append(&target->reads, &read->place);
-    chain_plan(world, chain_draw(world, 100), EVENT_LOOKUP, target->id, read->id, 0);
+    chain_plan(world, chain_draw(world, 100), EVENT_BEFORE, target->id, read->id, 0);
 }
 
+static inline void read_end(chain_world *world, chain_target *target, chain_read *read,
+                            kv_status status)
+{
+    world->tally->dirty += status == KV_DIRTY;
+    read->request.items[0].value = read->value;
+    target_refuse(world, target, &read->request, status);
+    kv_list_remove(&read->place);
+    free(read);
+}
+
+/* The key is clean before the value is looked up and after: then it was committed at some time in
+ * between. */
 static inline void read_event(chain_world *world, chain_target *target, const chain_event *event)
 {
     kv_list *at = target->reads.next;
     chain_read *read;
     uint8_t key;
-    bool dirty;
+    bool dirty, serves;
 
     while (KV_CONTAINER(at, chain_read, place)->id != event->a)
         at = at->next;
     read = KV_CONTAINER(at, chain_read, place);
     key = (uint8_t)read->request.items[0].key;
-    if (event->kind == EVENT_LOOKUP) {
-        read->given_up = kv_replica_given_up(target->replica);
-        read->value = target->store[key].value;
-        chain_plan(world, chain_one_in(world, 4) ? chain_delay(world) : 0, EVENT_CHECK, target->id,
-                   read->id, 0);
-        return;
-    }
     dirty = kv_replica_is_dirty(target->replica, &key, 1, key);
-    world->tally->dirty += dirty;
-    read->request.items[0].value = read->value;
-    if (!target_leased(world, target) || !kv_replica_view_of(target->replica)->serves ||
-        read->given_up != kv_replica_given_up(target->replica))
-        target_refuse(world, target, &read->request, KV_WRONG_TARGET);
+    serves = target_leased(world, target) && kv_replica_view_of(target->replica)->serves;
+    if (event->kind == EVENT_BEFORE)
+        read->given_up = kv_replica_given_up(target->replica);
+    if (!serves || read->given_up != kv_replica_given_up(target->replica))
+        read_end(world, target, read, KV_WRONG_TARGET);
+    else if (dirty)
+        read_end(world, target, read, KV_DIRTY);
+    else if (event->kind == EVENT_AFTER)
+        read_end(world, target, read, KV_OK);
     else
-        target_refuse(world, target, &read->request, dirty ? KV_DIRTY : KV_OK);
-    kv_list_remove(&read->place);
-    free(read);
+        chain_plan(world, read_delay(world), EVENT_LOOKUP, target->id, read->id, 0);
+}
+
+static inline void lookup_event(chain_world *world, chain_target *target, const chain_event *event)
+{
+    kv_list *at = target->reads.next;
+    chain_read *read;
+
+    while (KV_CONTAINER(at, chain_read, place)->id != event->a)
+        at = at->next;
+    read = KV_CONTAINER(at, chain_read, place);
+    read->value = target->store[read->request.items[0].key].value;
+    chain_plan(world, read_delay(world), EVENT_AFTER, target->id, read->id, 0);
 }
 
 /* What a syncing target says of keys and versions of its predecessor. */
@@ -265,7 +293,10 @@ static inline void resync_event(chain_world *world, chain_target *target)
     for (uint32_t key = 0; resync->refused != 0 && key < CHAIN_KEYS; key++)
         if (resync->refused & 1u << key)
             resync_key(world, target, key);
-    if (resync->refused == 0)
+    if (resync->refused == 0 && resync->phase == RESYNC_SYNCED &&
+        !kv_replica_settled(target->replica, resync->turns))
+        chain_plan(world, MILLISECOND, EVENT_RESYNC, target->id, 0, 0);
+    else if (resync->refused == 0)
         resync_send(world, target);
     resync->refused = 0;
 }
@@ -291,6 +322,7 @@ static inline void resync_hear(chain_world *world, chain_target *target,
                                                   : target->store[key].value == 0)
             resync_key(world, target, key);
     }
+    resync->turns = kv_replica_turns(target->replica);
     if (answer->forward == FORWARD_LIST)
         resync->phase = RESYNC_SYNCED;
     else if (answer->forward == KV_FORWARD_SYNCED)
@@ -321,7 +353,7 @@ static inline void target_notice(chain_world *world, chain_target *target, uint3
     target_pump(world, target);
 }
 
-/* A target that is up to date before it syncs may have missed updates, and says so by forgetting. */
+/* A target that syncs may have missed updates before, so that its records are worth nothing. */
 static inline void target_configure(chain_world *world, chain_target *target,
                                     const chain_routing *routing)
 {

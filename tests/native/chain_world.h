@@ -1,10 +1,12 @@
-/* A small world of chains for simulation: virtual time, an agenda of events, connections that delay and break, and
- * what messages say. One seed is one world; nothing in it is random but by its seed.
+/* A small world of chains for simulation: virtual time, an agenda of events, connections that
+ * delay and break, and what messages say. One seed is one world; nothing in it is random but by
+ * its seed.
  *
- * Times are microseconds. Actors are targets (one to a node, each a process that may be killed, stopped and
- * started again), clients, and the manager. A connection has an opener, carries messages in order both
- * ways, and may be cut at any time. The opener hears nothing more of it from then on, but what it sent may still
- * arrive, much later, and after what it sends by another one. */
+ * Times are microseconds. Actors are targets (one to a node, each a process that may be killed,
+ * stopped and started again), clients, and the manager. A connection has an opener, carries
+ * messages in order both ways, and may be cut at any time. The opener hears nothing more of it
+ * from then on, but what it sent may still arrive, much later, and after what it sends by another
+ * one. */
 #ifndef KV_CHAIN_WORLD_H
 #define KV_CHAIN_WORLD_H
 
@@ -24,11 +26,11 @@
 
 #define CHAIN_TARGETS_MAX 4u
 #define CHAIN_CLIENTS 5u
-#define CHAIN_KEYS 5u
+#define CHAIN_KEYS 4u
 #define CHAIN_ITEMS_MAX 3u
 #define CHAIN_LOOPS 2u /* connections of a target to its successor */
 #define CHAIN_CONNECTIONS_MAX 32768u
-#define CHAIN_HISTORY_MAX 512u
+#define CHAIN_HISTORY_MAX 1024u
 #define CHAIN_VERSIONS_MAX 4096u
 #define CHAIN_EXCUSES_MAX 256u
 
@@ -36,7 +38,11 @@
 #define SECOND 1000000u
 #define FOREVER UINT64_MAX
 
-enum { ACTOR_MANAGER = CHAIN_TARGETS_MAX, ACTOR_CLIENTS, ACTOR_NOBODY = ACTOR_CLIENTS + CHAIN_CLIENTS };
+enum {
+    ACTOR_MANAGER = CHAIN_TARGETS_MAX,
+    ACTOR_CLIENTS,
+    ACTOR_NOBODY = ACTOR_CLIENTS + CHAIN_CLIENTS
+};
 
 typedef enum chain_state {
     STATE_OFFLINE,
@@ -93,7 +99,7 @@ typedef struct chain_message {
     chain_item items[CHAIN_KEYS];
     uint32_t run;        /* heartbeat: of the process */
     uint64_t sent;
-    chain_state local;   /* OFFLINE, WAITING: it is open, SERVING: lacks nothing as of chain_version */
+    chain_state local;   /* OFFLINE, WAITING (open), SERVING (lacks nothing as of chain_version) */
     chain_routing routing;
 } chain_message;
 
@@ -104,8 +110,9 @@ typedef enum chain_event_kind {
     EVENT_DECIDE,      /* a: job */
     EVENT_LAND,        /* a: job */
     EVENT_RESEND,      /* a: job, b: version and attempt */
+    EVENT_BEFORE,      /* a: read */
     EVENT_LOOKUP,      /* a: read */
-    EVENT_CHECK,       /* a: read */
+    EVENT_AFTER,       /* a: read */
     EVENT_HEARTBEAT,
     EVENT_RESYNC,
     EVENT_START,
@@ -162,6 +169,7 @@ typedef struct chain_resync {
     uint64_t tag;       /* of the message that waits for a reply; 0: none */
     uint32_t next_key;
     uint32_t job_count;
+    uint64_t turns;     /* SYNCED: at the end of what was compared */
     uint32_t refused;   /* keys to be sent again, by bits */
 } chain_resync;
 
@@ -169,7 +177,7 @@ typedef struct chain_target {
     uint32_t id;
     uint32_t run;       /* counts processes */
     bool up;
-    uint64_t paused_until, slow_until, unheard_until;
+    uint64_t paused_until, slow_until, unheard_until, isolated_until;
     bool tight;         /* short of space */
     struct { uint32_t value; uint64_t version; } store[CHAIN_KEYS]; /* survives the process */
     uint64_t unapplied_since[CHAIN_KEYS]; /* of a process that was killed; 0: nothing */
@@ -202,22 +210,22 @@ typedef struct chain_client {
     chain_routing routing;
     uint64_t operation;  /* counts them; its timers name it */
     uint64_t attempt;    /* counts what it sent, and names it */
-    uint64_t sequence, start, give_up;
+    uint64_t sequence, start, give_up, paused_until;
     bool busy, repeated, update, if_absent, at_tail;
     uint32_t kind, connection, count;
     chain_item items[CHAIN_ITEMS_MAX];
 } chain_client;
 
 typedef struct chain_tally {
-    uint64_t seeds, events, operations, unknown, changes, kills, cuts, stops, dirty, syncs, refusals,
-        time_us;
+    uint64_t seeds, events, operations, unknown, changes, kills, cuts, stops;
+    uint64_t dirty, syncs, refusals, time_us;
 } chain_tally;
 
 typedef struct chain_world {
     uint64_t seed, now, order, jobs_made, trace;
     kv_random random;
     bool faults, talks; /* talks: prints every event */
-    uint32_t target_count, writes, operations_left;
+    uint32_t target_count, writes, operations_left, hot_key;
     chain_event *agenda; /* a heap */
     uint32_t agenda_count, agenda_room;
     chain_connection connections[CHAIN_CONNECTIONS_MAX];
@@ -287,6 +295,11 @@ static inline uint64_t chain_delay(chain_world *world)
     return 50 + chain_draw(world, 400);
 }
 
+static inline uint64_t brief(chain_world *world, uint64_t milliseconds_max)
+{
+    return (1 + chain_draw(world, milliseconds_max)) * MILLISECOND;
+}
+
 static inline bool event_before(const chain_event *a, const chain_event *b)
 {
     return a->time != b->time ? a->time < b->time : a->order < b->order;
@@ -354,6 +367,14 @@ static inline void connection_cut(chain_world *world, uint32_t number)
         chain_plan(world, chain_delay(world), EVENT_NOTICE, connection->from, number, 0);
 }
 
+/* Targets may be cut off from each other, while clients still reach them. */
+static inline bool chain_isolated(const chain_world *world, uint32_t from, uint32_t to)
+{
+    return from < CHAIN_TARGETS_MAX && to < CHAIN_TARGETS_MAX &&
+           (world->now < world->targets[from].isolated_until ||
+            world->now < world->targets[to].isolated_until);
+}
+
 /* A connection to whoever is not there is cut at once, which is noticed as with any other. */
 static inline uint32_t connection_open(chain_world *world, uint32_t from, uint32_t to)
 {
@@ -363,7 +384,7 @@ static inline uint32_t connection_open(chain_world *world, uint32_t from, uint32
     assert(number < CHAIN_CONNECTIONS_MAX);
     *connection = (chain_connection){.from = from, .from_run = chain_run(world, from), .to = to,
                                      .to_run = chain_run(world, to), .open = true};
-    if (connection->to_run == 0) {
+    if (connection->to_run == 0 || chain_isolated(world, from, to)) {
         connection_cut(world, number);
         connection->late_count = 0;
     }
@@ -415,14 +436,17 @@ static inline void message_drop_in(chain_world *world, chain_message *message, u
     message_post(world, message, world->now + chain_delay(world));
 }
 
-/* Whether a message that is there now is to be heard; one may be put off by the cut of its connection. */
+/* Whether a message that is there now is to be heard; one may be put off by the cut of its
+ * connection. */
 static inline bool message_arrives(chain_world *world, chain_message *message)
 {
     chain_connection *connection = &world->connections[message->connection];
+    uint32_t run;
 
     if (message->connection == 0)
         return chain_run(world, message->to) != 0;
-    if (chain_run(world, message->to) != (message->reply ? connection->from_run : connection->to_run))
+    run = message->reply ? connection->from_run : connection->to_run;
+    if (chain_run(world, message->to) != run)
         return false;
     if (connection->open)
         return true;

@@ -1,4 +1,5 @@
-/* Update channels of a target in a chain: records that are cancelled, forgotten, or begun by a predecessor. */
+/* Update channels of a target in a chain: records that are cancelled, forgotten, or begun by a
+ * predecessor. */
 
 #include "protocol/channel.h"
 

@@ -1,4 +1,4 @@
-/* Columns of forwards and of their replies: random updates go round, damaged ones are refused or
+/* Columns of forwards: random updates go round, damaged ones are refused or
  * decode to a view that is consistent and encodes to the same bytes, each rule of the layout is
  * enforced, and one of each has the bytes it always had. */
 
@@ -307,6 +307,8 @@ static void each_rule_has_its_reason(void)
         {"operation 1 is unknown", KV_FORWARD_SYNCED, 0, 5, 1, KV_OP_SET, -EOPNOTSUPP},
         {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 6, 1, 2, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_COMPARE, 0, 6, 1, 1, -EBADMSG},
+        {"reserved bits of a", KV_FORWARD_SYNC, KV_OP_DELETE, 6, 1, 2, -EBADMSG},
+        {"do not go together", KV_FORWARD_UPDATE, KV_OP_DELETE, 6, 1, 2, -EBADMSG}, /* a client's */
         {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 7, 1, 1, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_COMPARE, 0, 20, 4, 1, -EBADMSG},
         {"the ttl of a set", KV_FORWARD_UPDATE, KV_OP_PIN, 32, 8, 1, -EBADMSG},
@@ -346,6 +348,20 @@ static void each_rule_has_its_reason(void)
         assert(strstr(message, rule->words) != NULL);
         free(drawn.columns);
     }
+}
+
+static void an_eviction_is_a_delete_of_nobody(void)
+{
+    kv_wire_forward view;
+
+    update_small(&drawn, KV_FORWARD_UPDATE, KV_OP_DELETE);
+    memset(drawn.columns + 48, 0, KV_CLIENT_ID_SIZE);
+    memset(drawn.columns + 40, 0, 8);
+    memset(drawn.columns + 12, 0, 4);
+    drawn.columns[6] = KV_FORWARD_EVICTS;
+    assert(kv_forward_decode(&drawn.head, drawn.columns, &view, NULL) == 0);
+    assert(view.flags == KV_FORWARD_EVICTS && view.operation == KV_OP_DELETE);
+    free(drawn.columns);
 }
 
 static void heads_that_do_not_fit_are_refused(void)
@@ -405,80 +421,6 @@ static void each_kind_has_the_bytes_it_always_had(void)
     }
 }
 
-static kv_message_head answer_encode(const kv_wire_forwarded *answer, uint8_t *columns)
-{
-    kv_message_head head = {.version = 1, .kind = KV_MESSAGE_FORWARDED, .count = answer->count};
-
-    head.columns_size = kv_forwarded_encode(answer, columns);
-    assert(head.columns_size == kv_forwarded_columns_size(answer->count));
-    assert(kv_message_verify(columns, head.columns_size) == 0);
-    return head;
-}
-
-static void replies_go_round(void)
-{
-    static uint8_t statuses[KV_MESSAGE_COUNT_MAX];
-    kv_random random;
-
-    kv_random_init(&random, 4);
-    for (int round = 0; round < ROUNDS; round++) {
-        uint32_t asked = (uint32_t)kv_random_below(&random, round % 50 ? 40 : KV_MESSAGE_COUNT_MAX);
-        kv_wire_forwarded answer = {.status = (int32_t)kv_random_below(&random, KV_DIRTY + 1),
-                                    .chain_version = kv_random_next(&random),
-                                    .space_free = kv_random_next(&random),
-                                    .statuses = statuses};
-        uint8_t *columns = malloc(kv_forwarded_columns_size(asked));
-        kv_wire_forwarded view;
-        kv_message_head head;
-
-        assert(columns != NULL);
-        answer.count = answer.status == KV_OK ? asked : 0;
-        for (uint32_t i = 0; i < answer.count; i++)
-            statuses[i] = (uint8_t)kv_random_below(&random, KV_DIRTY + 1);
-        head = answer_encode(&answer, columns);
-        assert(kv_forwarded_decode(&head, columns, asked, &view) == 0);
-        assert(view.status == answer.status && view.count == answer.count);
-        assert(view.chain_version == answer.chain_version && view.space_free == answer.space_free);
-        assert(memcmp(view.statuses, statuses, view.count) == 0);
-        if (answer.status == KV_OK)
-            assert(kv_forwarded_decode(&head, columns, asked + 1, &view) == -EBADMSG);
-        free(columns);
-    }
-}
-
-static void replies_that_do_not_fit_are_refused(void)
-{
-    static const uint8_t statuses[2] = {KV_OK, KV_NO_SPACE};
-    static const uint8_t expected[] = {0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
-                                       5, 0, 0, 0, 0, 0, 0, 0, 0, 3};
-    kv_wire_forwarded answer = {.count = 2, .chain_version = 9, .space_free = 5,
-                                .statuses = statuses};
-    uint8_t columns[32] = {0};
-    kv_wire_forwarded view;
-    kv_message_head head = answer_encode(&answer, columns), other = head;
-
-    assert(head.columns_size == sizeof(expected) + 4);
-    assert(memcmp(columns + 4, expected, sizeof(expected)) == 0);
-    for (other.columns_size = 0; other.columns_size <= sizeof(columns); other.columns_size++)
-        assert((kv_forwarded_decode(&other, columns, 2, &view) == 0) ==
-               (other.columns_size == head.columns_size));
-    other = head;
-    other.flags = 1;
-    assert(kv_forwarded_decode(&other, columns, 2, &view) == -EBADMSG);
-    for (int at = 5; at < 8; at++) {
-        columns[at] = 1;
-        assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
-        columns[at] = 0;
-    }
-    columns[25] = KV_DIRTY + 1;
-    assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
-    columns[25] = KV_OK;
-    columns[4] = KV_BUSY; /* says nothing of items */
-    assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
-    columns[4] = KV_DIRTY + 1;
-    assert(kv_forwarded_decode(&head, columns, 2, &view) == -EBADMSG);
-}
-
 int main(void)
 {
     random_updates_go_round();
@@ -487,10 +429,9 @@ int main(void)
     every_truncation_is_refused();
     every_damaged_byte_is_refused_or_means_another_update();
     each_rule_has_its_reason();
+    an_eviction_is_a_delete_of_nobody();
     heads_that_do_not_fit_are_refused();
     the_bytes_of_a_set_are_those_that_are_drawn();
     each_kind_has_the_bytes_it_always_had();
-    replies_go_round();
-    replies_that_do_not_fit_are_refused();
     return 0;
 }

@@ -142,6 +142,56 @@ static void the_next_head_knows_what_the_last_one_did(chain_world *world)
     batch_free(&batch);
 }
 
+/* What a chain cannot be is refused before anything of it is set. */
+static void impossible_chains_are_refused(void)
+{
+    const char *address = "127.0.0.1:1";
+    kv_chain_place place = {.chain_version = 1, .target = 1, .flags = KV_CHAIN_SERVES,
+                            .successor_node = KV_NO_SUCCESSOR};
+    char message[KV_MESSAGE_SIZE] = "";
+    node_world world = world_plan(1);
+    kv_node *node;
+
+    world_open(&world);
+    node = world.node;
+    place.target = 9;
+    assert(kv_node_set_chains(node, 1, &place, 1, &address, 1, message) == -EINVAL);
+    assert(strstr(message, "not on this node"));
+    place.target = 1;
+    place.chain_version = KV_CHAIN_VERSION_LIMIT + 1;
+    place.flags = 0;
+    assert(kv_node_set_chains(node, 1, &place, 1, &address, 1, message) == -EINVAL);
+    place.chain_version = 1;
+    place.successor_node = 1;
+    assert(kv_node_set_chains(node, 1, &place, 1, &address, 1, message) == -EINVAL);
+    place.successor_node = 0;
+    place.flags = KV_CHAIN_SYNCS;
+    assert(kv_node_set_chains(node, 1, &place, 1, &address, 1, message) == -EINVAL);
+    assert(kv_node_set_chains(node, 1, &place, 2, &address, 1, message) == -EINVAL);
+    world_close(&world);
+}
+
+/* A request that is not answered when its target leaves the chain, here because nobody reads the
+ * first of its values: nobody is to wait for a device that may never answer. */
+static void what_waits_at_a_target_that_left_is_cut(chain_world *world)
+{
+    static const uint32_t elsewhere[] = {1};
+    node_client client = client_open(&world->nodes[0], 8);
+    node_batch batch = batch_make(10, 4u << 20);
+    kv_node_event event;
+
+    client_set(&client, &batch, "large", UINT32_MAX);
+    client_send(&client, batch_prepare(&batch, KV_OP_GET, "large", 0));
+    world->routing_version++;
+    world->chain_version++;
+    chain_tell(world, 0, elsewhere, 1, false);
+    event = world_event(&world->nodes[0], KV_EVENT_CUT_STALLED);
+    assert(strstr(event.text, "target 1 left its chain"));
+    client_expect_end(&client);
+    client_close(&client);
+    batch_free(&batch);
+}
+
 static void with_chain(uint32_t count, const node_world *plan, void (*test)(chain_world *world))
 {
     chain_world world;
@@ -165,10 +215,12 @@ int main(void)
 {
     node_world plan = world_plan(1);
 
+    impossible_chains_are_refused();
     for (uint32_t count = 1; count <= 3; count++)
         with_chain(count, &plan, everything);
+    with_chain(1, &plan, what_waits_at_a_target_that_left_is_cut);
     plan.options.reactors = 2;
-    plan.store.capacity = 2ull << 30; /* enough not to be careful */
+    plan.store.capacity = 400u << 20; /* enough not to be careful */
     plan.store.durability = KV_DURABILITY_DISK;
     with_chain(3, &plan, everything);
     if (world_may_use_uring()) {

@@ -425,11 +425,11 @@ static void all_in_one_life(scene *stage)
 int main(void)
 {
     with_stage(192u << 20, KV_REACTOR_EPOLL, all_in_one_life);
-    with_stage(1u << 30, KV_REACTOR_EPOLL, all_in_one_life);
+    with_stage(400u << 20, KV_REACTOR_EPOLL, all_in_one_life);
     with_stage(192u << 20, KV_REACTOR_EPOLL, a_careful_update_takes_a_refusal);
-    with_stage(1u << 30, KV_REACTOR_EPOLL, a_binding_update_takes_none);
+    with_stage(400u << 20, KV_REACTOR_EPOLL, a_binding_update_takes_none);
     with_stage(192u << 20, KV_REACTOR_EPOLL, a_successor_that_is_not_there_is_told);
     if (world_may_use_uring())
-        with_stage(1u << 30, KV_REACTOR_URING, all_in_one_life);
+        with_stage(400u << 20, KV_REACTOR_URING, all_in_one_life);
     return 0;
 }

@@ -1,78 +1,8 @@
 /* Resync between real nodes: a target that joins a chain lacks nothing once it says so. */
 
-#include "node_chains.h"
+#include "node_holdings.h"
 
 static const uint32_t order[] = {0, 1, 2};
-
-/* Everything that a target holds, as KV_CONTROL_LIST_STORED says it, in the order of its keys. */
-typedef struct holding {
-    uint8_t *entries[4096];
-    uint32_t count;
-} holding;
-
-#define ENTRY_SIZE 28u
-
-static int entry_compare(const void *a, const void *b)
-{
-    const uint8_t *one = *(uint8_t *const *)a, *other = *(uint8_t *const *)b;
-    uint32_t size = kv_endian_load_u16(one), other_size = kv_endian_load_u16(other);
-    int order_of = memcmp(one + ENTRY_SIZE, other + ENTRY_SIZE,
-                          size < other_size ? size : other_size);
-
-    return order_of ? order_of : (int)size - (int)other_size;
-}
-
-static holding *holding_take(chain_world *world, uint32_t node)
-{
-    node_client client = client_open(&world->nodes[node], 77);
-    holding *held = calloc(1, sizeof(*held));
-    uint64_t cursor = 0;
-
-    assert(held);
-    while (cursor != UINT64_MAX) {
-        uint8_t body[12], *reply;
-        int64_t size;
-
-        kv_endian_store_u64(body, cursor);
-        kv_endian_store_u32(body + 8, 16384);
-        size = client_control(&client, KV_CONTROL_LIST_STORED, 1, body, sizeof(body), &reply);
-        assert(size >= 8);
-        cursor = kv_endian_load_u64(reply);
-        for (int64_t at = 8; at < size;) {
-            uint32_t entry = ENTRY_SIZE + kv_endian_load_u16(reply + at);
-
-            assert(held->count < 4096);
-            held->entries[held->count] = malloc(entry);
-            memcpy(held->entries[held->count++], reply + at, entry);
-            at += entry;
-        }
-        free(reply);
-    }
-    qsort(held->entries, held->count, sizeof(held->entries[0]), entry_compare);
-    client_close(&client);
-    return held;
-}
-
-static void holding_free(holding *held)
-{
-    for (uint32_t i = 0; i < held->count; i++)
-        free(held->entries[i]);
-    free(held);
-}
-
-static void holdings_agree(chain_world *world, uint32_t one, uint32_t other, uint32_t count)
-{
-    holding *a = holding_take(world, one), *b = holding_take(world, other);
-
-    assert(a->count == count && b->count == count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t size = ENTRY_SIZE + kv_endian_load_u16(a->entries[i]);
-
-        assert(memcmp(a->entries[i], b->entries[i], size) == 0);
-    }
-    holding_free(a);
-    holding_free(b);
-}
 
 static void wait_synced(chain_world *world, uint32_t node)
 {

@@ -1,8 +1,8 @@
 /* The chain protocol at one target, by transcripts: events in, exact effects out.
  *
- * tests/scenarios/replica/ holds them. A line that begins with "# " opens a scenario with a new replica,
- * and says its rule; further such lines go on saying it. Every other line is an event, and the indented lines
- * below it are what comes of it, in order:
+ * tests/scenarios/replica/ holds them. A line that begins with "# " opens a scenario with a new
+ * replica, and says its rule; further such lines go on saying it. Every other line is an event,
+ * and the indented lines below it are what comes of it, in order:
  *
  *   view VERSION [serves|syncs] [head] [next TARGET [syncing]]   view none
  *   client NAME VERSION KEY...        peer NAME VERSION.ATTEMPT OBJECT-VERSION KEY...
@@ -10,13 +10,13 @@
  *   sync NAME KEY...                  decided NAME [careful] [KEY!STATUS...] [as STATUS]
  *   applied NAME                      acked NAME VERSION.ATTEMPT [KEY!STATUS...]
  *   severed                           withdraw NAME STATUS
- *   dirty KEY   counts   settled                     admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
+ *   dirty KEY   counts   settled N   all-settled   admits SOURCE VERSION   forwards NAME VERSION.ATTEMPT
  *
  * An event behind "& " is followed by the next one before its effects are taken.
  *
- * A key is a word; KEY!STATUS is an item that was refused. Versions of objects are chain version and
- * sequence, as 5.1. After each event the invariants are checked; a scenario ends with leaving the
- * chain, after which nothing is left. */
+ * A key is a word; KEY!STATUS is an item that was refused. Versions of objects are chain version
+ * and sequence, as 5.1. After each event the invariants are checked; a scenario ends with leaving
+ * the chain, after which nothing is left. */
 
 #include "engine/engine.h"
 #include "protocol/replica.h"
@@ -319,9 +319,13 @@ static void questions(script *all)
                                          (uint32_t)strlen(key), hash_of(key));
 
         say(all, dirty ? "    yes\n" : "    no\n");
+    } else if (strcmp(event, "settled") == 0) {
+        say(all, kv_replica_settled(all->replica, strtoull(word(all, 1), NULL, 10)) ? "    yes\n"
+                                                                                    : "    no\n");
     } else if (strcmp(event, "counts") == 0) {
-        snprintf(text, sizeof(text), "    %u in it, %llu given up\n",
+        snprintf(text, sizeof(text), "    %u in it, %llu turns, %llu given up\n",
                  kv_replica_count(all->replica),
+                 (unsigned long long)kv_replica_turns(all->replica),
                  (unsigned long long)kv_replica_given_up(all->replica));
         say(all, text);
     } else if (strcmp(event, "admits") == 0) {
@@ -334,7 +338,7 @@ static void questions(script *all)
                  status_names[kv_replica_admits(all->replica, source,
                                                 strtoull(word(all, 2), NULL, 10))]);
         say(all, text);
-    } else if (strcmp(event, "settled") == 0) {
+    } else if (strcmp(event, "all-settled") == 0) {
         say(all, kv_replica_is_settled(all->replica) ? "    yes\n" : "    no\n");
     } else if (strcmp(event, "forwards") == 0) {
         pair_read(word(all, 2), &a, &b);
@@ -389,7 +393,8 @@ static void words_read(script *all, char *line)
     }
 }
 
-/* Leave the chain: what is being decided or applied ends when that is over, everything else at once. */
+/* Leave the chain: what is being decided or applied ends when that is over, everything else at
+ * once. */
 static void scenario_close(script *all)
 {
     kv_replica_view none = {0};

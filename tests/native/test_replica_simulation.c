@@ -1,4 +1,5 @@
-/* Whole chains by seed, as many as fit a test; tests/simulation/simulate_chains.c runs more of them. */
+/* Whole chains by seed, as many as fit a test; tests/simulation/simulate_chains.c runs more of
+ * them. */
 
 #include "chain_lives.h"
 

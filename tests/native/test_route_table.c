@@ -91,13 +91,26 @@ static void a_chain_has_its_members_in_their_order(void)
     assert(table->chains[0].version == 12 && table->chains[0].member_count == 2);
     assert(found[0].endpoint == 40 && found[0].target == 7);
     assert(found[1].endpoint == 20 && found[1].target == 8);
-    assert(table->chains[2].member_count == 0);
+    assert(table->chains[2].member_count == 0 && table->chains[2].slot_count == 1);
+    assert(kv_route_table_lacks(table));
     assert(kv_route_table_has(table, (kv_member){20, 9}));
     assert(!kv_route_table_has(table, (kv_member){40, 9}));
     assert(kv_route_table_sort(table, &sorted) == 0);
     assert(kv_member_is_among(sorted, 3, (kv_member){20, 9}));
     assert(!kv_member_is_among(sorted, 3, (kv_member){40, 9}));
     free(sorted);
+    kv_route_table_release(table);
+}
+
+static void a_chain_without_slots_needs_no_members(void)
+{
+    static const uint32_t slots[4] = {0, 1, 1, 0};
+    kv_route_chains from = chains_of();
+    kv_route_table *table;
+
+    from.slot_chains = slots;
+    assert(kv_route_table_open_chains(5, &from, &table) == 0);
+    assert(!kv_route_table_lacks(table));
     kv_route_table_release(table);
 }
 
@@ -138,6 +151,7 @@ static void chains_that_make_no_sense_are_refused(void)
 int main(void)
 {
     a_chain_has_its_members_in_their_order();
+    a_chain_without_slots_needs_no_members();
     chains_that_make_no_sense_are_refused();
     tables_that_make_no_sense_are_refused();
     slots_of_one_target_share_a_chain_of_it();

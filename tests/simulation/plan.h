@@ -3,7 +3,8 @@
  *   SEED=n PROGRAM                                        replay the history of one seed
  *   PROGRAM [--seeds N] [--first S] [--seconds T]
  *
- * It stops after N seeds or T seconds, whichever is first; 0 means no limit. --first 0 draws it from the clock. */
+ * It stops after N seeds or T seconds, whichever is first; 0 means no limit. --first 0 draws it
+ * from the clock. */
 #ifndef KV_SIMULATION_PLAN_H
 #define KV_SIMULATION_PLAN_H
 

@@ -1,7 +1,8 @@
-/* The long crash-point simulation: the histories of tests/native/engine_lives.h for as many seeds as asked (plan.h).
+/* The long crash-point simulation: the histories of tests/native/engine_lives.h for as many seeds
+ * as asked (plan.h).
  *
- * One seed is one history; every SWEEP_INTERVAL-th is a workload that is cut at each of its events. A failure
- * names its seed and aborts. */
+ * One seed is one history; every SWEEP_INTERVAL-th is a workload that is cut at each of its
+ * events. A failure names its seed and aborts. */
 
 #include "../native/engine_lives.h"
 #include "plan.h"

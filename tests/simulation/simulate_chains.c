@@ -1,4 +1,5 @@
-/* The long simulation of chains: the lives of tests/native/chain_lives.h for as many seeds as asked (plan.h).
+/* The long simulation of chains: the lives of tests/native/chain_lives.h for as many seeds as
+ * asked (plan.h).
  *
  * A failure names its seed and aborts; TALK=1 SEED=n tells what happened in it, event by event. */
 

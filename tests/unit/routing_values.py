@@ -4,7 +4,15 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, RoutingVersion, SlotTableId, TargetId
+from kvstore.cluster.ids import (
+    CHAIN_VERSION_MAX,
+    ChainId,
+    ChainVersion,
+    NodeId,
+    RoutingVersion,
+    SlotTableId,
+    TargetId,
+)
 from kvstore.cluster.routing import (
     Chain,
     ChainTarget,
@@ -42,7 +50,7 @@ def routing_infos(draw: st.DrawFn) -> RoutingInfo:
             targets[id] = Target(id, node, draw(st.integers(0, 40)), draw(st.integers(0, 2**60)))
             places.append(ChainTarget(id, draw(st.sampled_from(PublicState))))
         places.sort(key=lambda place: place.state)
-        version = ChainVersion(draw(st.integers(1, 2**32 - 1)))
+        version = ChainVersion(draw(st.integers(1, CHAIN_VERSION_MAX)))
         chains[ChainId(chain_id)] = Chain(ChainId(chain_id), version, tuple(places))
     tables: dict[SlotTableId, SlotTable] = {}
     namespaces: dict[str, NamespacePolicy] = {}

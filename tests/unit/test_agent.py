@@ -22,6 +22,7 @@ from kvstore.cluster.states import LocalState
 from kvstore.errors import MgmtdUnavailableError, NotRegisteredError, RegistrationError
 from kvstore.node.agent import Agent
 from kvstore.node.config import LogLevel, LogStyle
+from kvstore.node.devices import STUCK_MS
 from kvstore.node.log import make_log
 from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind
 
@@ -41,6 +42,7 @@ class Core:
     def __init__(self) -> None:
         self.configured: list[tuple[int, tuple[ChainPlace, ...]]] = []
         self.leases: list[int] = []
+        self.state = state(1, LocalState.UPTODATE, chain_version=3)
 
     def set_chains(
         self, routing_version: int, places: Sequence[ChainPlace], addresses: Sequence[str]
@@ -51,7 +53,7 @@ class Core:
         self.leases.append(end_ns)
 
     def chain_states(self) -> list[ChainState]:
-        return [state(1, LocalState.UPTODATE, chain_version=3)]
+        return [self.state]
 
 
 class Mgmtd:
@@ -101,8 +103,18 @@ class Mgmtd:
             yield await self.routing.get()
 
 
-def answer(lease_ms: int = 60_000, epoch: int = 1, retire: Sequence[int] = ()) -> HeartbeatAnswer:
-    return HeartbeatAnswer(Epoch(epoch), RoutingVersion(1), lease_ms, tuple(map(TargetId, retire)))
+def answer(
+    lease_ms: int = 60_000, epoch: int = 1, retire: Sequence[int] = (), version: int = 1
+) -> HeartbeatAnswer:
+    targets = tuple(map(TargetId, retire))
+    return HeartbeatAnswer(Epoch(epoch), RoutingVersion(version), lease_ms, targets)
+
+
+async def until_it_reports(mgmtd: "Mgmtd", local: LocalState, reply: HeartbeatAnswer) -> Heartbeat:
+    """Answer heartbeats until the target is reported so."""
+    while local is not (heartbeat := await mgmtd.heartbeats.get()).targets[0].local:
+        mgmtd.answers.put_nowait(reply)
+    return heartbeat
 
 
 @asynccontextmanager
@@ -180,6 +192,33 @@ async def test_a_target_that_retires_is_offline_until_it_is_in_no_chain() -> Non
             mgmtd.answers.put_nowait(answer())
 
         assert () == places
+
+
+async def test_a_target_that_is_not_to_retire_any_more_serves_again() -> None:
+    async with running(routing(1, c1="v1 2S 1O")) as (_, core, mgmtd):
+        mgmtd.routing.put_nowait(routing(2, c1="v2 2S 1S"))
+        await until_it_reports(mgmtd, LocalState.UPTODATE, answer())
+        mgmtd.answers.put_nowait(answer(retire=[1], version=2))
+        await until_it_reports(mgmtd, LocalState.OFFLINE, answer(retire=[1], version=2))
+        mgmtd.answers.put_nowait(answer(version=3))  # newer than what the node knows
+        still = await mgmtd.heartbeats.get()
+        mgmtd.answers.put_nowait(answer(version=2))
+        await until_it_reports(mgmtd, LocalState.UPTODATE, answer(version=2))
+
+        assert LocalState.OFFLINE is still.targets[0].local
+        assert [1] == [place.target for place in core.configured[-1][1]]
+
+
+async def test_a_target_whose_device_does_not_answer_is_out_before_it_is_reported() -> None:
+    async with running(routing(1, c1="v1 2S 1O")) as (_, core, mgmtd):
+        mgmtd.routing.put_nowait(routing(2, c1="v2 2S 1S"))
+        await until_it_reports(mgmtd, LocalState.UPTODATE, answer())
+        core.state = state(1, LocalState.UPTODATE, io_silent_ms=STUCK_MS, io_oldest_ms=STUCK_MS)
+        mgmtd.answers.put_nowait(answer())
+        heartbeat = await until_it_reports(mgmtd, LocalState.OFFLINE, answer())
+
+        assert () == core.configured[-1][1]
+        assert "its device does not answer" == heartbeat.targets[0].error
 
 
 async def test_a_node_that_is_not_known_registers_again() -> None:

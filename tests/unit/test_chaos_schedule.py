@@ -8,6 +8,7 @@ import pytest
 from tools.chaos.attack import steps_of
 from tools.chaos.drawing import draw_schedule, drawable
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
+from tools.chaos.run import prefixed
 from tools.chaos.schedule import (
     ClusterShape,
     Fault,
@@ -22,7 +23,7 @@ KILL = Fault(FaultKind.KILL, "node-1", 5.0, 3.0)
 
 
 def drawn(seed: int, *, links: bool = True) -> Schedule:
-    return draw_schedule(seed, 120.0, ClusterShape(), Work(), kinds=DRAWN, links=links)
+    return draw_schedule(seed, 120.0, {}, kinds=DRAWN, links=links, disks=links)
 
 
 def read(tmp_path: Path, text: str) -> Schedule:
@@ -52,6 +53,15 @@ def test_a_seed_always_draws_the_same_schedule_that_makes_sense(seed: int, tmp_p
     assert schedule.faults
 
 
+def test_each_run_on_a_cluster_of_the_operators_has_keys_of_its_own() -> None:
+    schedule = Schedule(7, 60.0, ClusterShape(url="kv://10.0.0.1:7300"))
+
+    prefixes = {prefixed(schedule).work.prefix for _ in range(2)}
+
+    assert 2 == len(prefixes - {""})
+    assert drawn(1) == prefixed(drawn(1))
+
+
 def test_every_kind_is_drawn_by_some_seed() -> None:
     kinds = {fault.kind for seed in range(60) for fault in drawn(seed).faults}
 
@@ -61,7 +71,7 @@ def test_every_kind_is_drawn_by_some_seed() -> None:
 def test_without_links_their_faults_are_left_out() -> None:
     kinds = {fault.kind for seed in range(60) for fault in drawn(seed, links=False).faults}
 
-    assert {kind for kind in DRAWN if not TRAITS[kind].links} == kinds
+    assert {kind for kind in DRAWN if not TRAITS[kind].links and not TRAITS[kind].root} == kinds
 
 
 def test_no_member_has_two_faults_at_once() -> None:
@@ -91,6 +101,7 @@ def test_of_two_steps_at_once_the_undoing_comes_first() -> None:
     [
         ("duration_s = 0", "not within a day"),
         ("duration_s = 9\nspeed = 1", "speed: no such key"),
+        ("duration_s = 9\n[cluster]\nreplicas = 4", "no chain of 4 replicas"),
         ("duration_s = 9\n[cluster]\nnodes = 'x'", r"\[cluster\] nodes: expected int"),
         ("duration_s = 9\n[work]\nkey = 3", r"\[work\] key: no such key"),
         ("duration_s = 9\n[[faults]]\nkind = 'quake'\non = 'a'\nat_s = 1\nfor_s = 1", "quake"),

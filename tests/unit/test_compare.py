@@ -1,6 +1,6 @@
 """What the replicas of a chain disagree on."""
 
-from kvstore.commands.compare import differing
+from kvstore.commands.compare import differing, unexpired
 from kvstore.native.listing import StoredObject
 
 
@@ -26,3 +26,10 @@ def test_a_key_of_another_version_differs() -> None:
 def test_a_key_that_is_missing_differs() -> None:
     assert (2, {b"b": (B, None)}) == differing([[A, B], [A]])
     assert (1, {b"b": (None, None, B)}) == differing([[A], [A], [A, B]])
+
+
+def test_what_has_expired_counts_as_absent() -> None:
+    expired = StoredObject(b"b", 10, 0xABC, 1, 1000, pinned=False)
+    lives = StoredObject(b"c", 10, 0xABC, 1, 1001, pinned=False)
+
+    assert [A, lives] == list(unexpired([A, expired, lives], 1000))

@@ -110,6 +110,13 @@ def test_a_failed_target_is_reported_with_its_error() -> None:
     assert LocalState.UPTODATE is well.local
 
 
+def test_a_target_with_damage_serves_on_and_says_so() -> None:
+    damaged, silent = reports_of([state(1, damaged=3), state(2)], {TargetId(2)}, {TargetId(2)})
+
+    assert (LocalState.UPTODATE, "3 damaged values") == (damaged.local, damaged.error)
+    assert (LocalState.OFFLINE, "its device does not answer") == (silent.local, silent.error)
+
+
 def test_who_feeds_its_successor_reports_how_far_that_is() -> None:
     (found,) = reports_of([state(1, objects=100, resync_compared=30, resyncing=1)], ())
 

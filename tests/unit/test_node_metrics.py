@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from unit.chained_nodes import state
 from unit.statistics import node_statistics, stats
 
 from kvstore.native.request import Operation
@@ -16,7 +17,7 @@ from kvstore.node.metrics import (
     NodeCollector,
     cumulative,
 )
-from kvstore.types import NodeEventKind, NodeStatistics, Stats, Status
+from kvstore.types import ChainState, NodeEventKind, NodeStatistics, Stats, Status
 
 GET = Operation.GET
 
@@ -33,6 +34,9 @@ class CountedNode:
 
     def target_statistics(self, target: int) -> Stats:
         return replace(self._stats, objects=target)
+
+    def chain_states(self) -> list[ChainState]:
+        return [state(3, chain_version=7, updates_in_flight=2, resync_sent_bytes=4096)]
 
     def describe(self) -> str:
         return "reactor=epoll reactors=2 checksum=generic"
@@ -124,3 +128,12 @@ def test_every_metric_reads_a_counter_that_there_is(
     for field, text in table.values():
         assert field in kind.__slots__
         assert text.endswith(".")
+
+
+def test_places_in_chains_are_there() -> None:
+    found = samples(node_statistics(), stats())
+
+    assert 7 == found["kvstore_target_chain_version", "target=3"]
+    assert 3 == found["kvstore_target_local_state", "target=3"]
+    assert 2 == found["kvstore_target_updates_in_flight", "target=3"]
+    assert 4096 == found["kvstore_target_resync_sent_bytes", "target=3"]

@@ -12,7 +12,14 @@ from unit.routing_values import large_routing, routing_infos
 from kvstore.cluster.codec import decode_delta, decode_routing, encode_delta, encode_routing
 from kvstore.cluster.columns import decode_column, decode_ids, encode_column, encode_ids
 from kvstore.cluster.delta import apply_delta, delta_between
-from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, RoutingVersion, SlotTableId
+from kvstore.cluster.ids import (
+    CHAIN_VERSION_MAX,
+    ChainId,
+    ChainVersion,
+    NodeId,
+    RoutingVersion,
+    SlotTableId,
+)
 from kvstore.cluster.routing import (
     Chain,
     ChainTarget,
@@ -228,6 +235,15 @@ def test_two_targets_of_a_chain_on_one_node_are_a_problem() -> None:
     crowded = replace(good, targets={**good.targets, second.id: replace(second, node=first.node)})
 
     assert any("on one node" in problem for problem in problems_of(crowded))
+
+
+@pytest.mark.parametrize("version", [0, CHAIN_VERSION_MAX + 1])
+def test_a_chain_version_that_objects_cannot_carry_is_a_problem(version: int) -> None:
+    good = large_routing(3, 1, 1)
+    (chain,) = good.chains.values()
+    beyond = replace(good, chains={chain.id: replace(chain, version=ChainVersion(version))})
+
+    assert any(f"version {version}: objects carry" in problem for problem in problems_of(beyond))
 
 
 def chain_table(routing: RoutingInfo) -> SlotTableId:

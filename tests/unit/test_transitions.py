@@ -1,14 +1,19 @@
 """The transition table over many random histories: no acknowledged update is ever lost."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from kvstore.cluster.chains import new_chain
-from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, TargetId
-from kvstore.cluster.routing import Chain, Target
+from kvstore.cluster.chains import new_chain, remove_target
+from kvstore.cluster.ids import CHAIN_VERSION_MAX, ChainId, ChainVersion, NodeId, TargetId
+from kvstore.cluster.mgmtd.draft import Basis, Draft
+from kvstore.cluster.mgmtd.events import Note
+from kvstore.cluster.mgmtd.judging import judge_chains
+from kvstore.cluster.mgmtd.ledger import Ledger
+from kvstore.cluster.routing import Chain, RoutingInfo, Target
 from kvstore.cluster.states import LocalState, PublicState
-from kvstore.cluster.transitions import Report, next_chain
+from kvstore.cluster.transitions import NO_REPORT, Report, next_chain
 from kvstore.errors import ChainChangeError
 
 STEPS = 400
@@ -133,3 +138,27 @@ def test_a_chain_without_a_serving_target_has_neither_head_nor_tail() -> None:
 
 def targets_of(count: int) -> tuple[Target, ...]:
     return tuple(Target(TargetId(id), NodeId(id), 0, 0) for id in range(1, count + 1))
+
+
+def test_a_chain_that_has_had_its_last_version_stays_as_it_is() -> None:
+    chain = replace(new_chain(ChainId(1), targets_of(2)), version=ChainVersion(CHAIN_VERSION_MAX))
+    alive = {
+        place.target: Report(LocalState.UPTODATE, chain.version, 10) for place in chain.targets
+    }
+
+    assert chain is next_chain(chain, alive, 1).chain
+    with pytest.raises(ChainChangeError, match="move its slots to a new chain"):
+        next_chain(chain, {}, 1)
+    with pytest.raises(ChainChangeError, match=f"version {CHAIN_VERSION_MAX}"):
+        remove_target(chain, chain.targets[0].target)
+
+
+def test_the_other_chains_go_on_beside_one_without_a_next_version() -> None:
+    ended = replace(new_chain(ChainId(1), targets_of(2)), version=ChainVersion(CHAIN_VERSION_MAX))
+    draft = Draft(Basis(RoutingInfo(chains={ended.id: ended}), Ledger(), {}))
+
+    (said,) = judge_chains(draft, [ended.id], lambda _: NO_REPORT, 1)
+
+    assert isinstance(said, Note)
+    assert "chain stays" == said.text
+    assert not draft.chains.changed

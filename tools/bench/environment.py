@@ -39,6 +39,7 @@ PACKAGES = {
 }
 PROGRAMS = {
     "fio": ("fio", "fio"),
+    "etcd": ("etcd", "etcd-server"),
     "redis": ("redis-server", "redis-server"),
     "redis-tcp": ("redis-server", "redis-server"),
     "redis-stream": ("redis-server", "redis-server"),
@@ -53,6 +54,7 @@ COMPILED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "serve": ("wire/serve.c", "wire/transfer.c"),
     },
     "redis-stream": {"stream": tuple(f"wire/{name}" for name in STREAM_SOURCES)},
+    "slow-device": {"slow_device.so": ("slow_device.c",)},
 }
 """What each limit is compiled from."""
 STREAM_PROTOCOLS = {"ideal": "ideal", "redis-stream": "redis"}

@@ -118,6 +118,21 @@ def ideal(environment: Environment, arena_size: int) -> Iterator[Server]:
 
 
 @contextmanager
+def etcd(folder: Path) -> Iterator[Server]:
+    """Start an etcd of one member."""
+    port, others = free_port(), free_port()
+    client, peer = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{others}"
+    command = ["etcd", "--name", "etcd", "--data-dir", str(folder / "etcd"), "--logger", "zap"]
+    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+    command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+    command += ["--initial-cluster", f"etcd={peer}"]
+    # What a lease is held for goes by ticks of the election: the default of a second is too coarse.
+    command += ["--heartbeat-interval", "50", "--election-timeout", "500"]
+    with server(command, port, folder / "etcd.log") as started:
+        yield started
+
+
+@contextmanager
 def redis(log: Path) -> Iterator[Server]:
     """Start redis-server without persistence; its memory stays with it, as the others' does."""
     port = free_port()

@@ -29,6 +29,7 @@ class Settings:
     open_objects: int
     footprint_objects: int
     exists_objects: int
+    resync_objects: int
     setters_each: int
     """Sets of each concurrent setter in a turn."""
     crowd_s: float
@@ -48,6 +49,7 @@ def full(directory: Path, rounds: int | None) -> Settings:
         open_objects=1_000_000,
         footprint_objects=1_000_000,
         exists_objects=200_000,
+        resync_objects=100_000,
         setters_each=16,
         crowd_s=2.0,
     )
@@ -66,6 +68,7 @@ def quick(directory: Path, rounds: int | None) -> Settings:
         open_objects=100_000,
         footprint_objects=200_000,
         exists_objects=50_000,
+        resync_objects=20_000,
         setters_each=4,
         crowd_s=0.8,
     )

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TypeAlias
 
-from tools.bench.contestants.abilities import Crowd, Pipelined, SingleGetter
+from tools.bench.contestants.abilities import Crowd, Pipelined, SingleGetter, Watching
 from tools.bench.contestants.base import Contestant, Options
 from tools.bench.contestants.openers import opener
 from tools.bench.failures import ContestantError
@@ -108,6 +108,15 @@ class Worker:
         """Have a crowd of clients get; what each of them did."""
         return self._crowd().run(seed, batches, start_at, seconds)
 
+    def watch(
+        self, keys: int, size: int, pause_s: float, start_at: float, event_at: float, end_at: float
+    ) -> Answers:
+        """Read and write while something happens to the cluster; what that took."""
+        held = self._held()
+        if not isinstance(held, Watching):
+            raise ContestantError("cannot be watched")
+        return held.watch(keys, size, pause_s, start_at, event_at, end_at)
+
     def verify(self, seed: int) -> Answer:
         """Compare every byte of every value."""
         verify_phase(self._held(), self._prepared(), seed)
@@ -179,6 +188,7 @@ COMMANDS = (
     "get_single",
     "set_mixed",
     "crowd",
+    "watch",
     "verify",
     "set_concurrently",
     "set_by_tasks",

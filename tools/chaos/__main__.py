@@ -20,30 +20,29 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 
 from tools.chaos import sandbox
+from tools.chaos.disks import can_fail
 from tools.chaos.drawing import draw_schedule, drawable
 from tools.chaos.kinds import TRAITS, FaultKind
 from tools.chaos.outcome import Outcome
 from tools.chaos.page import page_of
 from tools.chaos.report import show
 from tools.chaos.run import Run
-from tools.chaos.schedule import (
-    ClusterShape,
-    Schedule,
-    ScheduleError,
-    Work,
-    read_schedule,
-)
+from tools.chaos.schedule import Schedule, ScheduleError, read_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "build" / "chaos"
 SEEDS = 1 << 32
+SHAPE = ("nodes", "replicas", "mgmtds")
+WIDTH = 150
+"""Of tables that go to a file or a pipe."""
 RUNS_MAX = 10_000
+FREE_SIZE_MIN = 8 << 30
+"""Left on the file system before a run starts: it must not fill what others use."""
 KEPT_OF_GOOD = ("report.json", "report.html", "schedule.toml")
 
 
@@ -63,11 +62,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--schedule", type=Path, metavar="FILE")
     parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where runs are kept")
     parser.add_argument("--loopback", action="store_true", help="no links of their own")
-    parser.add_argument("--keep", action="store_true", help="keep all of good runs, too")
-    for name in ("nodes", "replicas", "mgmtds"):
-        default = next(each.default for each in fields(ClusterShape) if each.name == name)
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--durability", default="disk", choices=("memory", "disk", "sync"))
+    parser.add_argument("--keep", action="store_true", help="keep all, the large targets, too")
+    for name in SHAPE:
+        parser.add_argument(f"--{name}", type=int, metavar="N", help="drawn unless given")
     return parser.parse_args(arguments)
 
 
@@ -75,18 +72,14 @@ def schedule_for(options: argparse.Namespace, seed: int) -> Schedule:
     """Return what to do; raises ScheduleError."""
     if options.schedule is not None:
         return read_schedule(options.schedule)
-    shape = ClusterShape(
-        nodes=options.nodes,
-        replicas=options.replicas,
-        mgmtds=options.mgmtds,
-        durability=options.durability,
-    )
+    given = {name: vars(options)[name] for name in SHAPE if vars(options)[name] is not None}
     try:
         kinds = drawable([name for name in options.faults.split(",") if name])
     except ValueError as error:
         raise ScheduleError(f"--faults: {error}; see --help") from error
-    links = sandbox.inside()
-    return draw_schedule(seed, options.minutes * 60, shape, Work(), kinds=kinds, links=links)
+    duration_s = options.minutes * 60
+    links, disks = sandbox.inside(), sandbox.inside() and can_fail()
+    return draw_schedule(seed, duration_s, given, kinds=kinds, links=links, disks=disks)
 
 
 def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome:
@@ -95,6 +88,8 @@ def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome
     stamp = time.strftime("%Y%m%d-%H%M%S")
     directory: Path = (options.dir / f"{stamp}-seed-{schedule.seed}").absolute()
     directory.mkdir(parents=True)
+    if shutil.disk_usage(directory).free < FREE_SIZE_MIN:
+        raise ScheduleError(f"{directory} has less than {FREE_SIZE_MIN >> 30} GiB left: use --dir")
     links = sandbox.inside() and not schedule.cluster.url
     console.print(f"seed {schedule.seed}, {len(schedule.faults)} faults: {directory}")
 
@@ -106,9 +101,21 @@ def run_one(console: Console, options: argparse.Namespace, seed: int) -> Outcome
     (directory / "report.json").write_text(found, encoding="utf-8")
     (directory / "report.html").write_text(page_of(outcome), encoding="utf-8")
     show(console, outcome)
+    if not options.keep:
+        # Targets are large, and what they did is in the logs.
+        for disk in directory.glob("*/disk"):
+            shutil.rmtree(disk)
     if outcome.good and not options.keep:
         remove_all_but(directory, KEPT_OF_GOOD)
     return outcome
+
+
+def elsewhere(path: Path | None) -> bool:
+    """Whether a schedule is for a cluster of the operator's, which no sandbox could reach."""
+    try:
+        return path is not None and bool(read_schedule(path).cluster.url)
+    except ScheduleError:
+        return False  # said later, as any other
 
 
 def remove_all_but(directory: Path, kept: Sequence[str]) -> None:
@@ -123,7 +130,7 @@ def remove_all_but(directory: Path, kept: Sequence[str]) -> None:
 def main() -> int:
     """Do all runs."""
     options = parse_arguments()
-    if not sandbox.inside() and not options.loopback:
+    if not sandbox.inside() and not options.loopback and not elsewhere(options.schedule):
         code = sandbox.run_inside("tools.chaos", sys.argv[1:])
         if code is not None:
             return code
@@ -132,7 +139,9 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     console = Console()
-    if not sandbox.inside():
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    if not sandbox.inside() and not elsewhere(options.schedule):
         console.print("all on loopback: faults of links are left out", style="yellow")
     failed = []
     for index in range(options.runs):

@@ -4,16 +4,13 @@ Guarantees: undo() after do() leaves the member running and its links whole, wha
 to it meanwhile; faults on other members are not touched.
 """
 
-import os
 import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import CLIENTS, Cluster
-from tools.chaos.configs import DISK
 from tools.chaos.kinds import FaultKind
 from tools.chaos.member import Member
 from tools.chaos.schedule import Fault
@@ -21,7 +18,6 @@ from tools.chaos.schedule import Fault
 COMMAND_TIMEOUT_S = 120.0
 SLOW_DELAY_MS = 30.0
 SLOW_RATE_MBIT = 20.0
-BALLAST = "ballast"
 
 
 class ActionError(Exception):
@@ -55,6 +51,8 @@ class Actions:
             FaultKind.PART_ONE_WAY: Action(self._cut, self._heal),
             FaultKind.SLOW: Action(self._slow, self._quicken),
             FaultKind.FULL: Action(self._fill, self._empty),
+            FaultKind.DISK: Action(self._break_disk, self._replace_disk),
+            FaultKind.CLOCK: Action(self._jump, self._jump_back),
             FaultKind.OUTAGE: Action(self._outage, self._outage_over),
             FaultKind.ROLL: Action(self._roll, nothing),
         }
@@ -154,10 +152,31 @@ class Actions:
     # Disks.
 
     def _fill(self, fault: Fault) -> None:
-        fill(self._member(fault).home / DISK / BALLAST)
+        self._cluster.disks[fault.on].fill()
 
     def _empty(self, fault: Fault) -> None:
-        (self._member(fault).home / DISK / BALLAST).unlink(missing_ok=True)
+        self._cluster.disks[fault.on].empty()
+
+    def _break_disk(self, fault: Fault) -> None:
+        # What it holds is gone for good: somebody else must have it.
+        self._cluster.wait_until_whole(self._cluster.check)
+        self._cluster.disks[fault.on].fail()
+
+    def _replace_disk(self, fault: Fault) -> None:
+        self._member(fault).kill()
+        self._cluster.disks[fault.on].replace()
+        self._start(fault)
+        self._cluster.wait_until_whole(self._cluster.check)
+
+    # Clocks.
+
+    def _jump(self, fault: Fault) -> None:
+        assert self._cluster.wall_clocks is not None
+        self._cluster.wall_clocks.set(fault.on, fault.by_s)
+
+    def _jump_back(self, fault: Fault) -> None:
+        assert self._cluster.wall_clocks is not None
+        self._cluster.wall_clocks.set(fault.on, 0.0)
 
 
 class Commands:
@@ -182,17 +201,3 @@ class Commands:
 
 def nothing(fault: Fault) -> None:
     """Undo what undid itself."""
-
-
-def fill(path: Path) -> None:
-    """Take all the space that a file system has left."""
-    with path.open("wb") as file:
-        while True:
-            free = os.statvfs(path.parent)
-            size = free.f_bavail * free.f_frsize
-            if size == 0:
-                return
-            try:
-                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
-            except OSError:
-                return

@@ -12,7 +12,6 @@ each key has one target, and waits for it.
 """
 
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,10 +27,12 @@ from tools.chaos.configs import (
     node_command,
     write_routing,
 )
+from tools.chaos.disks import Disk
 from tools.chaos.member import Member, MemberError
 from tools.chaos.network import Network
 from tools.chaos.schedule import ClusterShape
-from tools.chaos.wholeness import ClusterError, compare_replicas, wait_until_whole
+from tools.chaos.wall_clocks import WallClocks
+from tools.chaos.wholeness import compare_replicas, wait_until_whole
 
 PORTS = {"node": 7400, "mgmtd": 7300, "etcd": 2379}
 START_TIMEOUT_S = 60.0
@@ -58,12 +59,21 @@ class Place:
 class Cluster:
     """All members of one run."""
 
-    def __init__(self, directory: Path, shape: ClusterShape, network: Network | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shape: ClusterShape,
+        network: Network | None,
+        wall_clocks: WallClocks | None,
+    ) -> None:
         """Make places and configurations; start nothing yet."""
+        self.wall_clocks = wall_clocks
         self.directory = directory
         self.shape = shape
         self.network = network
         self.members: dict[str, Member] = {}
+        self.disks: dict[str, Disk] = {}
+        """Of members that have one of their own."""
         self._places = [
             *self._make_places("etcd", 1 if shape.mgmtds > 1 else 0),
             *self._make_places("mgmtd", shape.mgmtds),
@@ -154,9 +164,8 @@ class Cluster:
         """Kill whatever is left."""
         for member in self.members.values():
             member.clean_up()
-        if self.shape.disk:
-            for member in self.nodes:
-                subprocess.run(["umount", str(member.home / DISK)], check=False)
+        for disk in self.disks.values():
+            disk.close()
 
     # What members are told.
 
@@ -179,6 +188,9 @@ class Cluster:
             (*place.prefix, *self._command(place, home)),
             home,
             clock_s=len(self.members) * CLOCK_STEP_S if ahead else 0,
+            environment={}
+            if self.wall_clocks is None
+            else self.wall_clocks.environment(place.name),
         )
 
     def _command(self, place: Place, home: Path) -> tuple[str, ...]:
@@ -186,9 +198,10 @@ class Cluster:
             return etcd_command(home, place.address)
         if place.role == "mgmtd":
             return mgmtd_command(home, self.shape, place.address, self._metadata())
-        (home / DISK).mkdir()
-        if self.shape.disk:
-            mount_disk(home / DISK, self.shape.disk)
+        if self.shape.disk_mib:
+            self.disks[place.name] = Disk(home, self.shape.disk_mib)
+        else:
+            (home / DISK).mkdir()
         learns: dict[str, object] = {"routing": str(self.directory / "routing.json")}
         if self.shape.mgmtds:
             learns = {"mgmtd": [str(address) for address in self._addresses("mgmtd")]}
@@ -199,14 +212,6 @@ class Cluster:
         if etcds:
             return f"etcd://{','.join(map(str, etcds))}/chaos"
         return f"file://{self.directory / 'mgmtd-1' / 'metadata'}"
-
-
-def mount_disk(folder: Path, size: str) -> None:
-    """Give a member a file system of its own; it goes with the sandbox."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise ClusterError(f"{' '.join(command)}: {found.stderr.strip()}")
 
 
 def listens(address: Address) -> bool:

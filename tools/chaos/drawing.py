@@ -6,7 +6,8 @@ lost, whatever is killed and cut, in any number at the same time. Nothing is eve
 """
 
 import random
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
@@ -18,8 +19,11 @@ GAP_S = (0.5, 4.0)
 LENGTH_S = (0.2, 6.0)
 ROLL_S = 25.0
 """How long a rolling restart may take."""
-DISK = "768M"
+DISK_MIB = 768
 """More than the capacity of a node: it is the fault that fills it."""
+CLOCK_JUMPS_S = (-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)
+ALONE = (FaultKind.ROLL, FaultKind.OUTAGE, FaultKind.DISK)
+"""Faults during which there is no other."""
 OVERLAP_SHARE = 0.3
 """How often the next fault begins before the last one was undone."""
 KINDS_MIN = 3
@@ -28,26 +32,62 @@ KINDS_MIN = 3
 def draw_schedule(
     seed: int,
     duration_s: float,
-    cluster: ClusterShape,
-    work: Work,
+    given: Mapping[str, int],
     *,
     kinds: Sequence[FaultKind],
     links: bool,
+    disks: bool,
 ) -> Schedule:
-    """Return the schedule of a seed; kinds that need links are left out where there are none."""
+    """Return the schedule of a seed.
+
+    What is *given* of the cluster is not drawn; kinds that need links, or disks that can fail, are
+    left out where there are none. Raises ScheduleError when the rest makes no sense.
+    """
     source = random.Random(f"chaos {seed}")
-    usable = [kind for kind in kinds if links or not TRAITS[kind].links]
+    cluster = draw_cluster(source, given)
+    work = draw_work(source)
+    usable = [
+        kind
+        for kind in kinds
+        if (links or not TRAITS[kind].links) and (disks or not TRAITS[kind].root)
+    ]
     mix = (
         usable
         if len(usable) <= KINDS_MIN
         else source.sample(usable, source.randint(KINDS_MIN, len(usable)))
     )
     faults = list(draw_faults(source, duration_s, cluster, mix)) if mix else []
-    if any(fault.kind is FaultKind.FULL for fault in faults):
-        cluster = replace(cluster, disk=cluster.disk or DISK)
+    if any(fault.kind in (FaultKind.FULL, FaultKind.DISK) for fault in faults):
+        cluster = replace(cluster, disk_mib=DISK_MIB)
     schedule = Schedule(seed, duration_s, cluster, work, tuple(faults))
     schedule.check()
     return schedule
+
+
+def draw_cluster(source: random.Random, given: Mapping[str, int]) -> ClusterShape:
+    """Return a cluster."""
+    nodes = given.get("nodes", source.choice((3, 3, 3, 4, 5)))
+    replicas = given.get("replicas", source.choice((2, 3, 3, 3)))
+    several = source.random() < 0.5 and shutil.which("etcd") is not None
+    mgmtds = given.get("mgmtds", 2 if several else 1)
+    return ClusterShape(
+        nodes=nodes,
+        replicas=replicas,
+        mgmtds=mgmtds,
+        targets_per_node=source.choice((1, 2)),
+        # Durability "memory" promises nothing when all replicas are killed, as some faults do.
+        durability=source.choice(("disk", "disk", "sync")),
+    )
+
+
+def draw_work(source: random.Random) -> Work:
+    """Return what clients do: few keys that all fight for, or many; small values, or large."""
+    return Work(
+        keys=source.choice((10, 50, 200, 1000)),
+        batch_count_max=source.choice((4, 16, 64)),
+        size_max=source.choice((4096, 65536, 65536, 1 << 20)),
+        pause_ms=source.choice((20.0, 20.0, 50.0)),
+    )
 
 
 def draw_faults(
@@ -64,7 +104,7 @@ def draw_faults(
         fault = draw_fault(source, kind, round(at_s, 2), for_s, cluster)
         if not any(same_place(fault, other) for other in faults):
             faults.append(fault)
-        alone = kind in (FaultKind.ROLL, FaultKind.OUTAGE) or source.random() >= OVERLAP_SHARE
+        alone = kind in ALONE or source.random() >= OVERLAP_SHARE
         at_s += (for_s if alone else 0.0) + source.uniform(*GAP_S)
 
 
@@ -80,6 +120,8 @@ def draw_fault(
     if traits.pair:
         on, to = source.sample(names["node"] + names["mgmtd"] + names["client"], 2)
         return replace(blank, on=on, to=to)
+    if kind is FaultKind.CLOCK:
+        blank = replace(blank, by_s=source.choice(CLOCK_JUMPS_S))
     roles = [role for role in traits.roles if names[role]]
     return replace(blank, on=source.choice(names[source.choice(roles)]))
 
@@ -99,7 +141,7 @@ def same_place(fault: Fault, other: Fault) -> bool:
         fault.at_s <= other.at_s + other.for_s + GAP_S[0]
         and other.at_s <= fault.at_s + fault.for_s + GAP_S[0]
     )
-    whole = "cluster" in (fault.on, other.on)
+    whole = fault.kind in ALONE or other.kind in ALONE
     return together and (fault.on == other.on or whole)
 
 

@@ -18,6 +18,8 @@ class FaultKind(StrEnum):
     PART_ONE_WAY = "part-one-way"
     SLOW = "slow"
     FULL = "full"
+    DISK = "disk"
+    CLOCK = "clock"
     OUTAGE = "outage"
     ROLL = "roll"
     COMMAND = "command"
@@ -30,6 +32,8 @@ class Traits:
     what: str
     links: bool = False
     """Whether it takes links of the members' own."""
+    root: bool = False
+    """Whether it takes disks that can fail, which only root can make."""
     pair: bool = False
     """Whether it is between two members."""
     roles: tuple[str, ...] = ("node",)
@@ -50,6 +54,8 @@ TRAITS = {
     FaultKind.PART_ONE_WAY: Traits("nothing passes from one to another", links=True, pair=True),
     FaultKind.SLOW: Traits("a slow link", links=True),
     FaultKind.FULL: Traits("its file system is full", links=True),
+    FaultKind.DISK: Traits("its disk fails, and is replaced by an empty one", root=True),
+    FaultKind.CLOCK: Traits("its wall clock jumps, and back", roles=("node", "mgmtd")),
     FaultKind.OUTAGE: Traits("kill -9 of all storage nodes, started again", roles=()),
     FaultKind.ROLL: Traits("each storage node asked to end and started, one by one", roles=()),
     FaultKind.COMMAND: Traits("a command of the operator's", roles=()),

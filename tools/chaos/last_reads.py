@@ -1,4 +1,7 @@
-"""Reads every key once more when all is quiet; what it finds is one more history."""
+"""Reads every key once more when all is quiet; what it finds is one more history.
+
+In a cluster of the operator's the keys are deleted after that.
+"""
 
 import time
 from pathlib import Path
@@ -33,8 +36,14 @@ def read_all(url: str, work: Work, history: Path) -> None:
         recorder = Recorder(writer)
         for index in range(work.keys):
             for _ in range(ROUNDS):
-                ask = Ask(Kind.GET, (key_of(index),), (), (), True, 0.0)
+                ask = Ask(Kind.GET, (key_of(work, index),), (), (), True, 0.0)
                 read_until_answered(ask, calls, store, recorder, deadline)
+
+
+def remove_all(url: str, work: Work) -> None:
+    """Leave none of the keys behind in a cluster of the operator's."""
+    with kvstore.connect_sync(url) as store:
+        store.batch_delete([key_of(work, index) for index in range(work.keys)])
 
 
 def read_until_answered(

@@ -22,12 +22,20 @@ class MemberError(Exception):
 class Member:
     """A process of the cluster, or a client."""
 
-    def __init__(self, name: str, command: Sequence[str], home: Path, *, clock_s: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        home: Path,
+        *,
+        clock_s: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start nothing yet. Its monotonic clock is *clock_s* ahead, where that is not 0."""
         self.name = name
         self.home = home
         self.log = home / "log"
-        self.environment: Mapping[str, str] = os.environ
+        self._environment = {**os.environ, **(environment or {})}
         self._command = [*clock_command(clock_s), *command]
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -58,7 +66,7 @@ class Member:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=dict(self.environment),
+                    env=self._environment,
                     start_new_session=True,
                 )
             self.expected_down = False

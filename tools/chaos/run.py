@@ -5,8 +5,10 @@ and what was recorded until then is in the directory.
 """
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tools.chaos.actions import Actions, Commands
@@ -14,13 +16,16 @@ from tools.chaos.attack import Doer, DoneFault, Pause, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import Cluster
-from tools.chaos.last_reads import LastReadError, read_all
+from tools.chaos.disks import DiskError
+from tools.chaos.kinds import FaultKind
+from tools.chaos.last_reads import LastReadError, read_all, remove_all
 from tools.chaos.member import MemberError
 from tools.chaos.network import Network
 from tools.chaos.outcome import Outcome, windows_of
 from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
 from tools.chaos.stalls import MACHINE, Stall, stall_rows, stalls_in
+from tools.chaos.wall_clocks import WallClockError, WallClocks
 from tools.chaos.wholeness import ClusterError
 from tools.history.check import check
 from tools.history.files import read_histories
@@ -33,7 +38,7 @@ class Run:
 
     def __init__(self, schedule: Schedule, directory: Path, *, links: bool, say: Say) -> None:
         """Do nothing yet; *links*: whether members get links of their own."""
-        self._schedule = schedule
+        self._schedule = prefixed(schedule)
         self._directory = directory
         self._links = links
         self._say = say
@@ -49,7 +54,7 @@ class Run:
         with ExitStack() as stack:
             try:
                 origin = self._attack(path, stack)
-            except (MemberError, LastReadError, ClusterError) as error:
+            except (MemberError, LastReadError, ClusterError, WallClockError, DiskError) as error:
                 self._problems.append(str(error))
         return self._outcome(origin, path)
 
@@ -89,7 +94,9 @@ class Run:
             self._wait_until_whole(cluster, watch)
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
-        if cluster is not None:
+        if cluster is None:
+            remove_all(url, schedule.work)
+        else:
             self._problems += cluster.compare_replicas()
             cluster.stop()
         return origin
@@ -109,7 +116,10 @@ class Run:
             network = Network()
             network.open()
             stack.callback(network.close)
-        cluster = Cluster(self._directory, self._schedule.cluster, network)
+        clocks = None
+        if any(fault.kind is FaultKind.CLOCK for fault in self._schedule.faults):
+            clocks = WallClocks(self._directory)
+        cluster = Cluster(self._directory, self._schedule.cluster, network, clocks)
         stack.callback(cluster.clean_up)
         cluster.start()
         self._say(f"{cluster.url} serves")
@@ -134,6 +144,14 @@ class Run:
             problems=tuple(self._problems),
             replay=f"{os.path.relpath('.venv/bin/python')} -m tools.chaos --schedule {path}",
         )
+
+
+def prefixed(schedule: Schedule) -> Schedule:
+    """Return the schedule with keys that nobody else has, where the cluster may hold others."""
+    if not schedule.cluster.url:
+        return schedule
+    work = replace(schedule.work, prefix=f"chaos-{time.time_ns()}-")
+    return replace(schedule, work=work)
 
 
 def with_deadline(url: str, timeout_s: float) -> str:

@@ -63,13 +63,16 @@ class Fault:
     at_s: float
     for_s: float
     to: str = ""
+    by_s: float = 0.0
+    """How far a clock jumps."""
     begin: str = ""
     end: str = ""
 
     def __str__(self) -> str:
         """Return it as the table shows it."""
         to = f" → {self.to}" if self.to else ""
-        return f"{self.kind} {self.on}{to}"
+        by = f" by {self.by_s:+,.0f} s" if self.by_s else ""
+        return f"{self.kind} {self.on}{to}{by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ class ClusterShape:
     memory: str = "96MiB"
     capacity: str = "256MiB"
     durability: str = "disk"
-    disk: str = ""
-    """Size of a file system, in memory, of each node; none: they share that of the folder."""
+    disk_mib: int = 0
+    """Size of a disk of each node's own, in memory; 0: all share the disk of the folder."""
     url: str = ""
     clocks: bool = True
     """Whether each member has a monotonic clock of its own, as machines have."""
@@ -105,6 +108,8 @@ class Work:
     """Between two batches of one task, on average."""
     timeout_s: float = 20.0
     """Deadline of a batch; what is not answered by then has an unknown outcome."""
+    prefix: str = ""
+    """Of all keys; each run on a cluster of the operator's has one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,10 @@ class Schedule:
         """Raise ScheduleError when it makes no sense."""
         if not 0 < self.duration_s <= DURATION_S_MAX:
             raise ScheduleError(f"duration_s = {self.duration_s} is not within a day")
+        if self.cluster.mgmtds and self.cluster.replicas > self.cluster.nodes:
+            raise ScheduleError(
+                f"{self.cluster.nodes} nodes make no chain of {self.cluster.replicas} replicas"
+            )
         if len(self.faults) > FAULTS_MAX:
             raise ScheduleError(f"{len(self.faults)} faults, {FAULTS_MAX} is the limit")
         for fault in self.faults:
@@ -134,6 +143,11 @@ class Schedule:
                 raise ScheduleError(f"{fault}: `to` is for faults of a pair, and for these only")
             if (fault.kind is FaultKind.COMMAND) != bool(fault.begin):
                 raise ScheduleError(f"{fault}: `begin` is for commands, and for these only")
+            if (fault.kind is FaultKind.CLOCK) != bool(fault.by_s):
+                raise ScheduleError(f"{fault}: `by_s` is for clocks, and for these only")
+            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK)
+            if on_disk and not self.cluster.disk_mib:
+                raise ScheduleError(f"{fault}: takes a disk of its own: give [cluster] disk_mib")
             if self.cluster.url and fault.kind is not FaultKind.COMMAND:
                 raise ScheduleError(f"{fault}: a cluster of the operator's takes commands only")
 
@@ -198,9 +212,14 @@ def write_schedule(path: Path, schedule: Schedule) -> None:
     for name in ("cluster", "work"):
         lines += ["", f"[{name}]", *rows(asdict(getattr(schedule, name)))]
     for fault in schedule.faults:
-        given = {name: value for name, value in asdict(fault).items() if value != ""}
-        lines += ["", "[[faults]]", *rows(given)]
+        lines += ["", "[[faults]]", *rows(given_of(fault))]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def given_of(fault: Fault) -> dict[str, object]:
+    """Return what a fault says beside the defaults."""
+    defaults = {each.name: each.default for each in fields(fault)}
+    return {name: value for name, value in asdict(fault).items() if value != defaults[name]}
 
 
 def rows(values: Mapping[str, object]) -> list[str]:

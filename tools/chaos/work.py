@@ -65,9 +65,8 @@ class Asking:
 
     def _key(self) -> str:
         hot = self._random.random() < HOT_SHARE
-        return key_of(
-            self._random.randrange(min(HOT_KEYS, self._work.keys) if hot else self._work.keys)
-        )
+        count = min(HOT_KEYS, self._work.keys) if hot else self._work.keys
+        return key_of(self._work, self._random.randrange(count))
 
     def _number(self) -> Number:
         self._writes += 1
@@ -78,6 +77,6 @@ class Asking:
         return self._random.randint(SIZE_MIN, SIZE_SMALL if small else self._work.size_max)
 
 
-def key_of(index: int) -> str:
+def key_of(work: Work, index: int) -> str:
     """Return the name of a key."""
-    return f"key-{index:04}"
+    return f"{work.prefix}key-{index:04}"

@@ -33,6 +33,7 @@ from kvstore.errors import (
     NotMgmtdError,
     NotRegisteredError,
     RegistrationError,
+    RpcError,
     StoreAccessError,
 )
 
@@ -167,6 +168,7 @@ async def test_subscribers_get_every_change_in_order(store: MetadataStore) -> No
                 if sizes[-1] == 3:
                     break
 
+        assert nodes[0].routing == first
         assert 0 == first.namespaces["default"].size_max
         assert sorted(set(sizes)) == sizes
         async with aclosing(operator.subscribe(routing)) as newer:
@@ -219,3 +221,20 @@ async def test_a_second_mgmtd_cannot_open_the_same_directory(
 ) -> None:
     with pytest.raises(MetadataError):
         await open_rocks(tmp_path / "metadata")
+
+
+async def test_a_bug_ends_the_reign_and_the_next_goes_on_from_what_is_stored(
+    store: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(store, THREE) as (mgmtd, address):
+        nodes = await three_nodes(address)
+        reign = mgmtd.reign
+        assert reign is not None
+        monkeypatch.setattr(reign.core, "_on_suspect", None)
+
+        with pytest.raises(RpcError, match="mgmtd failed"):
+            await nodes[0].client.suspect(nodes[1].id, None, "no answer")
+
+        assert (await nodes[0].beat()).lease_ms
+        assert 2 == nodes[0].epoch
+        await close_all(nodes)

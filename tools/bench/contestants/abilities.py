@@ -46,3 +46,14 @@ class Crowd(Protocol):
     def run(self, seed: int, batches: int, start_at: float, seconds: float) -> dict[str, object]:
         """Have every client get random batches for a while; what each of them did."""
         ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A contestant that reads and writes while something happens to it."""
+
+    def watch(
+        self, keys: int, size: int, pause_s: float, start_at: float, event_at: float, end_at: float
+    ) -> dict[str, object]:
+        """Read and write until the end; what that took before the event and after it."""
+        ...

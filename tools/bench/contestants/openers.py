@@ -18,6 +18,7 @@ CLASSES = {
     "kvstore-network": ("kvstore_network", "Network"),
     "kvstore-async": ("kvstore_network", "AsyncNetwork"),
     "kvstore-crowd": ("kvstore_crowd", "Crowd"),
+    "kvstore-watched": ("kvstore_watched", "WatchedNetwork"),
     "redis-tcp": ("resp", "RedisTCP"),
     "valkey": ("resp", "Valkey"),
     "memcached": ("memcached", "Memcached"),

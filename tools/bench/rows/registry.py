@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 from tools.bench.result import Row
 from tools.bench.rows import (
+    cluster_devices,
+    cluster_failures,
+    cluster_mgmtd,
+    cluster_path,
+    cluster_resync,
+    cluster_routing,
     comparison,
     device,
     durable_sets,
@@ -52,4 +58,12 @@ GROUPS: Mapping[str, Group] = {
         wire_peers.measure,
         ("ideal", "redis-tcp", "valkey", "memcached", "mooncake", "lmcache"),
     ),
+    "cluster-stall": Group(cluster_failures.after_kill),
+    "cluster-cut": Group(cluster_failures.after_cut),
+    "cluster-mgmtd": Group(cluster_mgmtd.measure, ("etcd",)),
+    "cluster-reads": Group(cluster_devices.reads),
+    "cluster-writes": Group(cluster_devices.writes, ("slow-device",)),
+    "cluster-resync": Group(cluster_resync.measure),
+    "cluster-routing": Group(cluster_routing.measure),
+    "cluster-path": Group(cluster_path.measure),
 }

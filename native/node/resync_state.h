@@ -1,0 +1,64 @@
+/* What the files of resync share: one run, its page, and the questions that it puts to the
+ * successor. Internal to resync*.c. */
+#ifndef KV_RESYNC_STATE_H
+#define KV_RESYNC_STATE_H
+
+#include "node/resync.h"
+
+/* Offsets in an entry of kv_engine_list_stored. */
+#define KV_ENTRY_AT_FLAGS 2u
+#define KV_ENTRY_AT_SIZE 4u
+#define KV_ENTRY_AT_VERSION 12u
+
+typedef enum kv_resync_stage {
+    KV_RESYNC_REST = 0,
+    KV_RESYNC_QUIET = 1,
+    KV_RESYNC_COMPARE = 2,
+    KV_RESYNC_REMOVE = 3,
+    KV_RESYNC_TELL = 4
+} kv_resync_stage;
+
+struct kv_resync {
+    kv_chain *chain;
+    kv_loop *loop;
+    kv_timer timer;
+    kv_peer_message message; /* COMPARE, a list of the successor's, or SYNCED */
+    kv_resync_stage stage;
+    uint64_t version;        /* of the chain, that this run goes by, or went by to its end */
+    uint64_t cursor;         /* of the next page */
+    uint8_t *page;           /* while it runs */
+    uint32_t page_size;
+    uint32_t page_at;        /* entries before it were dealt with */
+    uint32_t list_filled;    /* bytes of the successor's list that came */
+    const uint8_t *parts[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries that are, or were, compared */
+    uint32_t part_count;
+    const uint8_t *wanted[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries to be sent, or removed */
+    uint32_t wanted_count;
+    uint32_t wanted_at;
+    uint32_t batch_count;    /* under way */
+    uint64_t due_ns;         /* nothing leaves before: the rate */
+    uint64_t turns;          /* TELL: updates that had their turn before it; they end first */
+    bool asked;              /* the message is under way */
+    bool dropping;           /* ... and nobody wants it any more */
+    bool failed;             /* something did not get there: begin anew */
+    bool working;
+    atomic_bool running;
+    _Atomic uint64_t compared;
+    _Atomic uint64_t sent;
+    _Atomic uint64_t sent_bytes;
+};
+
+/* The run is over, or none is wanted. */
+void kv_resync_rest(kv_resync *resync);
+/* Look again in a moment. */
+void kv_resync_pause(kv_resync *resync);
+
+/* resync_messages.c: one at a time; kv_resync_look follows the answer. */
+/* What of `parts` the successor lacks goes to `wanted`. */
+void kv_resync_compare(kv_resync *resync);
+/* The successor's objects from `cursor` on become the page. */
+void kv_resync_list(kv_resync *resync);
+/* The successor lacks nothing any more. */
+void kv_resync_tell(kv_resync *resync);
+
+#endif
