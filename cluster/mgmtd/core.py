@@ -16,7 +16,7 @@ What always holds:
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from functools import partial
 
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
@@ -58,11 +58,7 @@ from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
 from kvstore.cluster.states import LocalState, NodeState, PublicState
 from kvstore.cluster.transitions import NO_REPORT, Report
-from kvstore.errors import (
-    BusyError,
-    KVStoreError,
-    NotRegisteredError,
-)
+from kvstore.errors import BusyError, KVStoreError, NotRegisteredError
 
 QUEUE_MAX = 4096
 """Requests that wait for a proposal; more are refused."""
@@ -157,7 +153,7 @@ class Core:
         moves = NOTHING_TOLD
         if self.basis.ledger.slot_moves and lease_ms:
             self._moving_due = True
-            moves = told(Draft(self.basis), member.id, self._said(now_ns))
+            moves = told(Draft(self.basis), member.id, partial(self._said, now_ns=now_ns))
         answer = HeartbeatAnswer(self.epoch, version, lease_ms, retire, moves.orders, moves.haste)
         self._effects.append(Answer(event.ticket, answer))
 
@@ -318,7 +314,7 @@ class Core:
         if self._repair_due:
             self._repair(draft, now_ns)
         self._moving_due = False
-        Moving(draft, self._said(now_ns), self._moving_since_ns, now_ns).run()
+        Moving(draft, partial(self._said, now_ns=now_ns), self._moving_since_ns, now_ns).run()
         proposal = draft.finish()
         routing = self.basis.routing if proposal is None else proposal.after.routing
         for member in fenced:
@@ -463,7 +459,7 @@ class Core:
             epoch=self.epoch,
             members=self.members,
             is_open=lambda target: self._open(draft, target, now_ns),
-            said=self._said(now_ns),
+            said=partial(self._said, now_ns=now_ns),
             wanted=self._unsettled.wanted(),
             blocked=frozenset(self._blocked),
             retiring=self._retiring,
@@ -477,17 +473,12 @@ class Core:
             return NO_REPORT
         return member.report(target, now_ns)
 
-    def _said(self, now_ns: int) -> Callable[[TargetId], TargetReport | None]:
-        """Return what tells the last word of a target's node, while that is alive."""
-
-        def said(target: TargetId) -> TargetReport | None:
-            on = self.basis.routing.targets.get(target)
-            member = self.members.get(on.node) if on else None
-            if member is None or not member.alive(now_ns):
-                return None
-            return member.reports.get(target)
-
-        return said
+    def _said(self, target: TargetId, now_ns: int) -> TargetReport | None:
+        """Return the last word of a target's node, while that is alive."""
+        on = self.basis.routing.targets.get(target)
+        member = self.members.get(on.node) if on else None
+        alive = member is not None and member.alive(now_ns)
+        return member.reports.get(target) if member and alive else None
 
     def _open(self, draft: Draft, target: TargetId, now_ns: int) -> bool:
         """Say whether a target has been reported to be open by a node that is alive."""
@@ -504,8 +495,5 @@ class Core:
 
     def _touch_node(self, node: NodeId) -> None:
         """Have the chains of a node's targets judged again."""
-        for target in self._targets_of(node):
+        for target in self._node_targets.of(node, self.basis.routing.targets):
             self._touch(target)
-
-    def _targets_of(self, node: NodeId) -> Iterable[TargetId]:
-        return self._node_targets.of(node, self.basis.routing.targets)

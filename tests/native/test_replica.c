@@ -22,6 +22,7 @@
 #include "protocol/replica.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -225,6 +226,16 @@ static void effects_take(script *all)
     }
 }
 
+/* 0: no source. */
+static kv_update_source source_of(const char *name)
+{
+    return strcmp(name, "client") == 0 ? KV_UPDATE_CLIENT
+           : strcmp(name, "peer") == 0 ? KV_UPDATE_PEER
+           : strcmp(name, "move") == 0 ? KV_UPDATE_MOVE
+           : strcmp(name, "sync") == 0 ? KV_UPDATE_SYNC
+                                       : (kv_update_source)0;
+}
+
 static void view_event(script *all)
 {
     kv_replica_view view = {.chain_version = strtoull(word(all, 1), NULL, 10)};
@@ -307,44 +318,40 @@ static void acked_event(script *all)
         say(all, "    breaks the protocol\n");
 }
 
+static void answer(script *all, bool yes)
+{
+    say(all, yes ? "    yes\n" : "    no\n");
+}
+
 static void questions(script *all)
 {
     const char *event = word(all, 0);
+    const char *first = all->word_count > 1 ? all->words[1] : "";
     uint64_t a, b;
     char text[128];
 
     if (strcmp(event, "dirty") == 0) {
-        const char *key = word(all, 1);
-        bool dirty = kv_replica_is_dirty(all->replica, (const uint8_t *)key,
-                                         (uint32_t)strlen(key), hash_of(key));
-
-        say(all, dirty ? "    yes\n" : "    no\n");
+        answer(all, kv_replica_is_dirty(all->replica, (const uint8_t *)first,
+                                        (uint32_t)strlen(first), hash_of(first)));
     } else if (strcmp(event, "settled") == 0) {
-        say(all, kv_replica_settled(all->replica, strtoull(word(all, 1), NULL, 10)) ? "    yes\n"
-                                                                                    : "    no\n");
+        answer(all, kv_replica_settled(all->replica, strtoull(first, NULL, 10)));
+    } else if (strcmp(event, "all-settled") == 0) {
+        answer(all, kv_replica_is_settled(all->replica));
     } else if (strcmp(event, "counts") == 0) {
-        snprintf(text, sizeof(text), "    %u in it, %llu turns, %llu given up\n",
-                 kv_replica_count(all->replica),
-                 (unsigned long long)kv_replica_turns(all->replica),
-                 (unsigned long long)kv_replica_given_up(all->replica));
+        a = kv_replica_turns(all->replica);
+        b = kv_replica_given_up(all->replica);
+        snprintf(text, sizeof(text), "    %u in it, %" PRIu64 " turns, %" PRIu64 " given up\n",
+                 kv_replica_count(all->replica), a, b);
         say(all, text);
     } else if (strcmp(event, "admits") == 0) {
-        kv_update_source source = said(all, 1, "client") ? KV_UPDATE_CLIENT
-                                  : said(all, 1, "peer") ? KV_UPDATE_PEER
-                                  : said(all, 1, "move") ? KV_UPDATE_MOVE
-                                                         : KV_UPDATE_SYNC;
+        kv_status status = kv_replica_admits(all->replica, source_of(first),
+                                             strtoull(word(all, 2), NULL, 10));
 
-        snprintf(text, sizeof(text), "    %s\n",
-                 status_names[kv_replica_admits(all->replica, source,
-                                                strtoull(word(all, 2), NULL, 10))]);
+        snprintf(text, sizeof(text), "    %s\n", status_names[status]);
         say(all, text);
-    } else if (strcmp(event, "all-settled") == 0) {
-        say(all, kv_replica_is_settled(all->replica) ? "    yes\n" : "    no\n");
     } else if (strcmp(event, "forwards") == 0) {
         pair_read(word(all, 2), &a, &b);
-        say(all, kv_replica_forwards(&subject_of(all, word(all, 1))->update, a, (uint32_t)b)
-                     ? "    yes\n"
-                     : "    no\n");
+        answer(all, kv_replica_forwards(&subject_of(all, first)->update, a, (uint32_t)b));
     } else {
         fail(all, "no such event");
     }
@@ -354,14 +361,8 @@ static void event(script *all)
 {
     if (said(all, 0, "view"))
         view_event(all);
-    else if (said(all, 0, "client"))
-        came_event(all, KV_UPDATE_CLIENT);
-    else if (said(all, 0, "peer"))
-        came_event(all, KV_UPDATE_PEER);
-    else if (said(all, 0, "move"))
-        came_event(all, KV_UPDATE_MOVE);
-    else if (said(all, 0, "sync"))
-        came_event(all, KV_UPDATE_SYNC);
+    else if (source_of(word(all, 0)) != 0)
+        came_event(all, source_of(word(all, 0)));
     else if (said(all, 0, "decided"))
         decided_event(all);
     else if (said(all, 0, "applied"))
