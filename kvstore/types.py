@@ -284,6 +284,8 @@ class ChainState:
     """Whether it feeds its successor now."""
     damaged: int
     """Objects known to have values that cannot be read, or do not match their checksums."""
+    settled: bool
+    """Whether nothing is under way that came by an older version of its chain."""
     io_oldest_ms: int
     """For how long the oldest device operation has been out."""
     io_silent_ms: int
@@ -294,8 +296,6 @@ class ChainState:
     """That it sent, or deleted."""
     move_state: int = 0
     """As MoveState in kvstore.cluster.mgmtd.messages."""
-    settled: bool = True
-    """Whether nothing is under way that came by an older version of its chain."""
 
 
 @dataclass(frozen=True, slots=True)

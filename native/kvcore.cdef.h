@@ -317,13 +317,12 @@ typedef struct kv_chain_state {
     int32_t error;              /* errno of OFFLINE */
     uint32_t resyncing;         /* 1: it feeds its successor now */
     uint32_t damaged;           /* objects known to have values that cannot be read */
-    uint32_t reserved;
+    uint32_t settled;           /* 1: nothing that came by an older chain version is under way here */
     uint64_t io_oldest_ms;      /* the oldest device operation that is out */
     uint64_t io_silent_ms;      /* device operations are out, and for so long none has ended */
     uint64_t move;              /* id of the move that it was given last; 0: none */
     uint64_t move_objects;      /* that were sent, or deleted */
     uint32_t move_state;        /* kv_move_state */
-    uint32_t settled;           /* 1: nothing that came by an older chain version is under way here */
 } kv_chain_state;
 
 /* Slots on their way from one chain to another: the tail of the one goes through what it holds, and sends it to the head of the other. */
@@ -352,7 +351,6 @@ typedef struct kv_move {
     uint32_t table_size;        /* slots of the table, a power of two */
     uint32_t reserved;
 } kv_move;
-
 
 /* Every target of the node; returns how many there are. Device operations are watched by it: call it several times a second. */
 int kv_node_chain_states(kv_node *node, kv_chain_state *states, int max);

@@ -179,9 +179,11 @@ static void what_waits_at_a_target_that_left_is_cut(chain_world *world)
     node_client client = client_open(&world->nodes[0], 8);
     node_batch batch = batch_make(10, 4u << 20);
     kv_node_event event;
+    uint8_t begun; /* of the reply: the request is under way */
 
     client_set(&client, &batch, "large", UINT32_MAX);
     client_send(&client, batch_prepare(&batch, KV_OP_GET, "large", 0));
+    assert(recv(client.descriptor, &begun, sizeof(begun), MSG_PEEK) == sizeof(begun));
     world->routing_version++;
     world->chain_version++;
     chain_tell(world, 0, elsewhere, 1, false);

@@ -25,6 +25,7 @@
 #include <inttypes.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,11 +73,17 @@ static void fail(const script *all, const char *what)
     abort();
 }
 
-static void say(script *all, const char *text)
+__attribute__((format(printf, 2, 3))) static void say(script *all, const char *format, ...)
 {
-    if (strlen(all->came) + strlen(text) >= TEXT_SIZE)
+    size_t used = strlen(all->came);
+    va_list arguments;
+    int size;
+
+    va_start(arguments, format);
+    size = vsnprintf(all->came + used, TEXT_SIZE - used, format, arguments);
+    va_end(arguments);
+    if (size < 0 || (size_t)size >= TEXT_SIZE - used)
         fail(all, "too much comes of it");
-    strcat(all->came, text);
 }
 
 static kv_status status_read(const script *all, const char *name)
@@ -168,13 +175,13 @@ static void statuses_read(script *all, const subject *one, uint32_t from, uint8_
 static void end_say(script *all, const subject *one)
 {
     say(all, " ");
-    say(all, status_names[one->update.status]);
+    say(all, "%s", status_names[one->update.status]);
     for (uint32_t i = 0; one->update.status == KV_OK && i < one->update.count; i++) {
         say(all, " ");
-        say(all, one->key_bytes[i]);
+        say(all, "%s", one->key_bytes[i]);
         if (one->statuses[i] != KV_OK) {
             say(all, "!");
-            say(all, status_names[one->statuses[i]]);
+            say(all, "%s", status_names[one->statuses[i]]);
         }
     }
 }
@@ -182,25 +189,17 @@ static void end_say(script *all, const subject *one)
 static void effects_say(script *all, subject *one, uint32_t effects)
 {
     const kv_update *update = &one->update;
-    char text[128];
 
-    snprintf(text, sizeof(text), "    %s:", one->name);
-    say(all, text);
+    say(all, "    %s:", one->name);
     if (effects & KV_EFFECT_DECIDE)
         say(all, " decide");
-    if (effects & KV_EFFECT_APPLY) {
-        snprintf(text, sizeof(text), " apply as %llu.%llu",
-                 (unsigned long long)(update->version >> KV_VERSION_SEQUENCE_BITS),
-                 (unsigned long long)(update->version & ((1ull << KV_VERSION_SEQUENCE_BITS) - 1)));
-        say(all, text);
-    }
-    if (effects & KV_EFFECT_FORWARD) {
-        snprintf(text, sizeof(text), "%s forward%s to %u in %llu.%u",
-                 effects & KV_EFFECT_APPLY ? "," : "", update->careful ? " carefully" : "",
-                 update->successor, (unsigned long long)update->forward_version,
-                 update->forward_attempt);
-        say(all, text);
-    }
+    if (effects & KV_EFFECT_APPLY)
+        say(all, " apply as %" PRIu64 ".%" PRIu64, update->version >> KV_VERSION_SEQUENCE_BITS,
+            update->version & ((1ull << KV_VERSION_SEQUENCE_BITS) - 1));
+    if (effects & KV_EFFECT_FORWARD)
+        say(all, "%s forward%s to %u in %" PRIu64 ".%u", effects & KV_EFFECT_APPLY ? "," : "",
+            update->careful ? " carefully" : "", update->successor, update->forward_version,
+            update->forward_attempt);
     if (effects & KV_EFFECT_END)
         end_say(all, one);
     say(all, "\n");
@@ -328,7 +327,6 @@ static void questions(script *all)
     const char *event = word(all, 0);
     const char *first = all->word_count > 1 ? all->words[1] : "";
     uint64_t a, b;
-    char text[128];
 
     if (strcmp(event, "dirty") == 0) {
         answer(all, kv_replica_is_dirty(all->replica, (const uint8_t *)first,
@@ -338,17 +336,12 @@ static void questions(script *all)
     } else if (strcmp(event, "all-settled") == 0) {
         answer(all, kv_replica_is_settled(all->replica));
     } else if (strcmp(event, "counts") == 0) {
-        a = kv_replica_turns(all->replica);
-        b = kv_replica_given_up(all->replica);
-        snprintf(text, sizeof(text), "    %u in it, %" PRIu64 " turns, %" PRIu64 " given up\n",
-                 kv_replica_count(all->replica), a, b);
-        say(all, text);
+        say(all, "    %u in it, %" PRIu64 " turns, %" PRIu64 " given up\n",
+            kv_replica_count(all->replica), kv_replica_turns(all->replica),
+            kv_replica_given_up(all->replica));
     } else if (strcmp(event, "admits") == 0) {
-        kv_status status = kv_replica_admits(all->replica, source_of(first),
-                                             strtoull(word(all, 2), NULL, 10));
-
-        snprintf(text, sizeof(text), "    %s\n", status_names[status]);
-        say(all, text);
+        a = strtoull(word(all, 2), NULL, 10);
+        say(all, "    %s\n", status_names[kv_replica_admits(all->replica, source_of(first), a)]);
     } else if (strcmp(event, "forwards") == 0) {
         pair_read(word(all, 2), &a, &b);
         answer(all, kv_replica_forwards(&subject_of(all, first)->update, a, (uint32_t)b));
