@@ -22,6 +22,7 @@ from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
 from kvstore.cluster.mgmtd.admin import READING, operate
 from kvstore.cluster.mgmtd.challengers import Challengers, late, refused
+from kvstore.cluster.mgmtd.doubts import Doubts
 from kvstore.cluster.mgmtd.draft import Basis, Draft, Proposal
 from kvstore.cluster.mgmtd.events import (
     Answer,
@@ -62,8 +63,6 @@ from kvstore.errors import BusyError, KVStoreError, NotRegisteredError
 
 QUEUE_MAX = 4096
 """Requests that wait for a proposal; more are refused."""
-PROBE_AGAIN_MS = 50
-"""Between two probes of one node, when others go on to suspect it."""
 PAUSE_MS = 500
 """Between two ticks: longer, and mgmtd itself was not running, so that silence proves nothing."""
 REPAIR_MS = 1000
@@ -84,6 +83,7 @@ class Core:
             member.fence = basis.routing.version if member.dead else 0
         self._requests: deque[Register | Leave | Ask] = deque()
         self._challengers = Challengers()
+        self._doubts = Doubts()
         self._saving: Proposal | None = None
         self._answers: list[Effect] = []
         self._blocked: set[TargetId] = set(blocked(basis.ledger))
@@ -137,6 +137,7 @@ class Core:
             return
         self.members.bind(member, event.session)
         member.heard, member.heard_ns = True, now_ns
+        self._doubts.settle(member.id)
         member.measures = event.measures
         beat_ns = self.settings.terms.heartbeat_ms * NS_A_MS
         node = self.basis.routing.nodes.get(member.id)
@@ -200,7 +201,7 @@ class Core:
         self._effects.append(
             Note("suspected", {"node": event.node, "target": event.target, "why": event.why[:200]})
         )
-        if now_ns - member.probed_ns >= PROBE_AGAIN_MS * NS_A_MS:
+        if self._doubts.add(member, now_ns):
             self._probe(member, now_ns)
 
     def _probe(self, member: Member, now_ns: int) -> None:
@@ -217,6 +218,7 @@ class Core:
         member.probing = False
         if event.outcome is not ProbeOutcome.REFUSED or not member.alive(now_ns):
             return
+        self._doubts.settle(member.id)
         if member.session != NO_SESSION:
             # It does not listen, yet its process holds a connection: when that ends, it is asked
             # again. Until then only its lease tells.
@@ -233,6 +235,7 @@ class Core:
     def _on_disconnected(self, event: Disconnected, now_ns: int) -> None:
         for member in self.members.disconnected(event.session):
             if member.alive(now_ns):
+                self._doubts.add(member, now_ns)
                 self._probe(member, now_ns)
 
     def _on_tick(self, now_ns: int) -> None:
@@ -240,6 +243,8 @@ class Core:
             self._effects.append(Note("was not running", warning=True))
             self.members.extend(self._ticked_ns, self.settings.terms.mgmtd_end_ns(now_ns))
         self._ticked_ns = now_ns
+        for member in self._doubts.due(self.members, now_ns):
+            self._probe(member, now_ns)
         self._judge_due = True
         if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
             self._repair_due = True
