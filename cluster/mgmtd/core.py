@@ -222,9 +222,8 @@ class Core:
         if member.session != NO_SESSION:
             # It does not listen, yet its process holds a connection: when that ends, it is asked
             # again. Until then only its lease tells.
-            self._effects.append(
-                Note("refuses connections, but is connected", {"node": member.id}, warning=True)
-            )
+            what = "refuses connections, but is connected"
+            self._effects.append(Note(what, {"node": member.id}, warning=True))
             return
         self._gone(member, "its process is gone")
 
@@ -248,8 +247,7 @@ class Core:
         self._judge_due = True
         if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
             self._repair_due = True
-        settled_ns = self._begun_ns + 2 * self.settings.terms.heartbeat_ms * NS_A_MS
-        if now_ns >= settled_ns:
+        if now_ns >= self._begun_ns + 2 * self.settings.terms.heartbeat_ms * NS_A_MS:
             for member in self.members:
                 # Whoever died with the primary before has nobody who noticed.
                 if not member.heard and member.alive(now_ns) and not member.probed_ns:
@@ -325,7 +323,8 @@ class Core:
         for member in fenced:
             member.fence = routing.version
         if proposal is None:
-            self._answer()
+            self._effects.extend(self._answers)
+            self._answers = []
         else:
             self._saving = proposal
             self._effects.append(Save(proposal))
@@ -342,9 +341,6 @@ class Core:
                 self.members.remove(id)
         self._repair_due = self._moving_due = True
         self._find_retiring()
-        self._answer()
-
-    def _answer(self) -> None:
         self._effects.extend(self._answers)
         self._answers = []
 

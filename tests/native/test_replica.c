@@ -195,7 +195,7 @@ static void effects_say(script *all, subject *one, uint32_t effects)
         say(all, " decide");
     if (effects & KV_EFFECT_APPLY)
         say(all, " apply as %" PRIu64 ".%" PRIu64, update->version >> KV_VERSION_SEQUENCE_BITS,
-            update->version & ((1ull << KV_VERSION_SEQUENCE_BITS) - 1));
+            update->version & ((UINT64_C(1) << KV_VERSION_SEQUENCE_BITS) - 1));
     if (effects & KV_EFFECT_FORWARD)
         say(all, "%s forward%s to %u in %" PRIu64 ".%u", effects & KV_EFFECT_APPLY ? "," : "",
             update->careful ? " carefully" : "", update->successor, update->forward_version,
