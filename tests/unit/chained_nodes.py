@@ -38,6 +38,6 @@ def node(id: int) -> Node:
 
 def state(target: int, local: LocalState = LocalState.UPTODATE, **changes: int) -> ChainState:
     """What the core tells of a target."""
-    names = [name for name in ChainState.__slots__ if name != "resyncing"]
-    nothing = ChainState(**dict.fromkeys(names, 0), resyncing=False)
+    names = [name for name in ChainState.__slots__ if name not in ("resyncing", "settled")]
+    nothing = ChainState(**dict.fromkeys(names, 0), resyncing=False, settled=True)
     return replace(nothing, target=target, local=local, **changes)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from kvstore.node.agent import Agent
 from kvstore.node.config import LogLevel, LogStyle
 from kvstore.node.devices import STUCK_MS
 from kvstore.node.log import make_log
-from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind
+from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind, SlotMoveOrder
 
 DEADLINE_S = 20.0
 TERMS = LeaseTerms(heartbeat_ms=100, lease_ms=60_000)
@@ -42,12 +42,16 @@ class Core:
     def __init__(self) -> None:
         self.configured: list[tuple[int, tuple[ChainPlace, ...]]] = []
         self.leases: list[int] = []
+        self.moves: list[tuple[SlotMoveOrder, ...]] = []
         self.state = state(1, LocalState.UPTODATE, chain_version=3)
 
     def set_chains(
         self, routing_version: int, places: Sequence[ChainPlace], addresses: Sequence[str]
     ) -> None:
         self.configured.append((routing_version, tuple(places)))
+
+    def set_moves(self, moves: Sequence[SlotMoveOrder]) -> None:
+        self.moves.append(tuple(moves))
 
     def set_lease(self, end_ns: int) -> None:
         self.leases.append(end_ns)
