@@ -184,12 +184,12 @@ static void a_smaller_target_joins_a_full_cache(const node_world *plan)
 
     caches_open(&world, plan, 2, capacities);
     chain_draw(&world, order, 1, false);
-    flood(&world, 0, 8);
+    flood(&world, 0, 20);
     chain_draw(&world, order, 1, true);
-    flood(&world, 0, 8);
+    flood(&world, 0, 20);
     world_event(&world.nodes[1], KV_EVENT_SYNCED);
     chain_draw(&world, order, 2, false);
-    flood(&world, 0, 4);
+    flood(&world, 0, 10);
     all_agree(&world, 0);
     chain_close(&world);
 }
