@@ -38,8 +38,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 enum {
     AT_FORWARD = 4,
@@ -249,20 +247,6 @@ uint32_t kv_forward_encode(const kv_wire_forward *forward, kv_forward_item_of *i
     return size;
 }
 
-/* Say why in `message`, if somebody wants to know, and return the error. */
-__attribute__((format(printf, 3, 4))) static int refuse(int error, char *message,
-                                                        const char *format, ...)
-{
-    va_list arguments;
-
-    if (message) {
-        va_start(arguments, format);
-        vsnprintf(message, KV_MESSAGE_SIZE, format, arguments);
-        va_end(arguments);
-    }
-    return error;
-}
-
 static void head_load(const kv_message_head *head, const uint8_t *columns, kv_wire_forward *forward)
 {
     *forward = (kv_wire_forward){
@@ -291,18 +275,20 @@ static int head_check(const kv_message_head *head, const uint8_t *columns,
     if (head->flags != 0 || columns[AT_RESERVED] != 0 ||
         (forward->flags & ~flags_known(forward)) != 0 ||
         (forward->attempt != 0 && !kind_applies(forward->forward)))
-        return refuse(-EBADMSG, message, "reserved bits of a forward are set");
+        return kv_message_refuse(-EBADMSG, message, "reserved bits of a forward are set");
     if (forward->ttl_ms != 0 && !(update && forward->operation == KV_OP_SET))
-        return refuse(-EBADMSG, message, "forward %u has the ttl of a set", forward->forward);
+        return kv_message_refuse(-EBADMSG, message, "forward %u has the ttl of a set",
+                                 forward->forward);
     if (!update && named)
-        return refuse(-EBADMSG, message, "forward %u names a client", forward->forward);
+        return kv_message_refuse(-EBADMSG, message, "forward %u names a client", forward->forward);
     if (!names_fit(forward, named))
-        return refuse(-EBADMSG, message, "client, channel and sequence do not go together");
+        return kv_message_refuse(-EBADMSG, message,
+                                 "client, channel and sequence do not go together");
     if ((forward->forward == KV_FORWARD_SYNCED) != (forward->count == 0))
-        return refuse(-EBADMSG, message, "forward %u has %u items", forward->forward,
-                      forward->count);
+        return kv_message_refuse(-EBADMSG, message, "forward %u has %u items", forward->forward,
+                                 forward->count);
     if (forward->operation != KV_OP_SET && head->values_size != 0)
-        return refuse(-EBADMSG, message, "values follow what sets none");
+        return kv_message_refuse(-EBADMSG, message, "values follow what sets none");
     return 0;
 }
 
@@ -319,17 +305,18 @@ static int values_check(const kv_wire_forward *forward, uint32_t values_size, ch
         uint64_t expiry = kv_endian_load_u64(forward->expiries + (size_t)i * 8);
 
         if (size > KV_VALUE_SIZE_LIMIT)
-            return refuse(-EMSGSIZE, message, "the value size %u of item %u exceeds the limit %u",
-                          size, i, KV_VALUE_SIZE_LIMIT);
+            return kv_message_refuse(-EMSGSIZE, message,
+                                     "the value size %u of item %u exceeds the limit %u", size, i,
+                                     KV_VALUE_SIZE_LIMIT);
         if ((!set || forward->statuses[i] != KV_OK) && (size | checksum | flags | expiry) != 0)
-            return refuse(-EBADMSG, message, "item %u is not set, but has a value", i);
+            return kv_message_refuse(-EBADMSG, message, "item %u is not set, but has a value", i);
         if ((flags & ~item_flags_known(forward)) != 0)
-            return refuse(-EBADMSG, message, "reserved bits of item %u are set", i);
+            return kv_message_refuse(-EBADMSG, message, "reserved bits of item %u are set", i);
         sum += size;
     }
     if (sum != values_size)
-        return refuse(-EBADMSG, message, "value sizes add up to %llu bytes, %u follow",
-                      (unsigned long long)sum, values_size);
+        return kv_message_refuse(-EBADMSG, message, "value sizes add up to %llu bytes, %u follow",
+                                 (unsigned long long)sum, values_size);
     return 0;
 }
 
@@ -342,15 +329,17 @@ static int items_check(const kv_wire_forward *forward, char *message)
         uint32_t size = kv_endian_load_u16(forward->key_sizes + (size_t)i * 2);
 
         if (size == 0 || size > KV_STORED_KEY_SIZE_MAX)
-            return refuse(-EMSGSIZE, message, "the key size %u of item %u is not within 1 and %u",
-                          size, i, KV_STORED_KEY_SIZE_MAX);
+            return kv_message_refuse(-EMSGSIZE, message,
+                                     "the key size %u of item %u is not within 1 and %u", size, i,
+                                     KV_STORED_KEY_SIZE_MAX);
         if (forward->statuses[i] > (refusable ? STATUS_MAX : KV_OK))
-            return refuse(-EBADMSG, message, "item %u has no status %u", i, forward->statuses[i]);
+            return kv_message_refuse(-EBADMSG, message, "item %u has no status %u", i,
+                                     forward->statuses[i]);
         sum += size;
     }
     if (sum != forward->keys_size)
-        return refuse(-EBADMSG, message, "key sizes add up to %u bytes, %u are there", sum,
-                      forward->keys_size);
+        return kv_message_refuse(-EBADMSG, message, "key sizes add up to %u bytes, %u are there",
+                                 sum, forward->keys_size);
     return 0;
 }
 
@@ -363,20 +352,22 @@ int kv_forward_decode(const kv_message_head *head, const uint8_t *columns, kv_wi
     assert(head->count <= KV_MESSAGE_COUNT_MAX);
 
     if (head->columns_size < HEAD_SIZE)
-        return refuse(-EBADMSG, message, "columns of %u bytes are no forward", head->columns_size);
+        return kv_message_refuse(-EBADMSG, message, "columns of %u bytes are no forward",
+                                 head->columns_size);
     head_load(head, columns, forward);
     if (!kind_known(forward->forward))
-        return refuse(-EOPNOTSUPP, message, "forward %u is unknown", forward->forward);
+        return kv_message_refuse(-EOPNOTSUPP, message, "forward %u is unknown", forward->forward);
     if (!operation_known(forward->forward, forward->operation))
-        return refuse(-EOPNOTSUPP, message, "operation %u is unknown to forward %u",
-                      forward->operation, forward->forward);
+        return kv_message_refuse(-EOPNOTSUPP, message, "operation %u is unknown to forward %u",
+                                 forward->operation, forward->forward);
     result = head_check(head, columns, forward, message);
     if (result < 0)
         return result;
     if (kv_forward_columns_size(forward->count, forward->keys_size) != head->columns_size)
-        return refuse(-EBADMSG, message, "columns of %u bytes do not hold %u items with %u bytes "
-                                         "of keys", head->columns_size, forward->count,
-                      forward->keys_size);
+        return kv_message_refuse(-EBADMSG, message,
+                                 "columns of %u bytes do not hold %u items with %u bytes "
+                                 "of keys",
+                                 head->columns_size, forward->count, forward->keys_size);
     columns_place(forward, columns);
     result = items_check(forward, message);
     return result < 0 ? result : values_check(forward, head->values_size, message);

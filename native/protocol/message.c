@@ -9,7 +9,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /* Offsets within a head. */
 enum {
@@ -146,4 +148,16 @@ int kv_message_verify(const uint8_t *columns, uint32_t size)
                    kv_checksum(0, columns + KV_MESSAGE_CRC_SIZE, size - KV_MESSAGE_CRC_SIZE)
                ? 0
                : -EBADMSG;
+}
+
+int kv_message_refuse(int error, char *message, const char *format, ...)
+{
+    va_list arguments;
+
+    if (message) {
+        va_start(arguments, format);
+        vsnprintf(message, KV_MESSAGE_SIZE, format, arguments);
+        va_end(arguments);
+    }
+    return error;
 }

@@ -65,4 +65,8 @@ void kv_message_seal(uint8_t *columns, uint32_t size);
 /* -EBADMSG: the columns do not match their CRC. Without columns (size 0) there is nothing to match: 0. */
 int kv_message_verify(const uint8_t *columns, uint32_t size);
 
+/* Say why in `message` (KV_MESSAGE_SIZE; NULL: nobody wants to know), and return the error. */
+int kv_message_refuse(int error, char *message, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

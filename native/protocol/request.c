@@ -23,8 +23,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 enum {
     AT_OPERATION = 4,
@@ -169,20 +167,6 @@ uint32_t kv_request_encode(const kv_wire_request *request, const kv_item *items,
     return size;
 }
 
-/* Say why in `message`, if somebody wants to know, and return the error. */
-__attribute__((format(printf, 3, 4))) static int refuse(int error, char *message,
-                                                        const char *format, ...)
-{
-    va_list arguments;
-
-    if (message) {
-        va_start(arguments, format);
-        vsnprintf(message, KV_MESSAGE_SIZE, format, arguments);
-        va_end(arguments);
-    }
-    return error;
-}
-
 static void head_load(const kv_message_head *head, const uint8_t *columns, kv_wire_request *request)
 {
     *request = (kv_wire_request){
@@ -208,15 +192,16 @@ static int head_check(const kv_message_head *head, const uint8_t *columns,
 
     if (head->flags != 0 || columns[AT_FLAGS] > (FLAG_IF_ABSENT | FLAG_REPEATED) ||
         kv_endian_load_u16(columns + AT_RESERVED) != 0)
-        return refuse(-EBADMSG, message, "reserved bits of a request are set");
+        return kv_message_refuse(-EBADMSG, message, "reserved bits of a request are set");
     if (request->operation != KV_OP_SET &&
         (request->if_absent || request->ttl_ms != 0 || head->values_size != 0))
-        return refuse(-EBADMSG, message, "operation %u has fields of a set", request->operation);
+        return kv_message_refuse(-EBADMSG, message, "operation %u has fields of a set",
+                                 request->operation);
     if (!updates && (request->repeated || request->channel != 0 || request->sequence != 0))
-        return refuse(-EBADMSG, message, "operation %u has fields of an update",
-                      request->operation);
+        return kv_message_refuse(-EBADMSG, message, "operation %u has fields of an update",
+                                 request->operation);
     if (updates && request->sequence == 0)
-        return refuse(-EBADMSG, message, "an update has sequence 0");
+        return kv_message_refuse(-EBADMSG, message, "an update has sequence 0");
     return 0;
 }
 
@@ -228,11 +213,12 @@ static int columns_place(const kv_message_head *head, const uint8_t *columns,
     const uint8_t *at = columns + HEAD_SIZE;
 
     if (request->count == 0)
-        return refuse(-EBADMSG, message, "a request has no items");
+        return kv_message_refuse(-EBADMSG, message, "a request has no items");
     if (size != head->columns_size)
-        return refuse(-EBADMSG, message, "columns of %u bytes do not hold %u items with %u bytes "
-                                         "of keys", head->columns_size, request->count,
-                      request->keys_size);
+        return kv_message_refuse(-EBADMSG, message,
+                                 "columns of %u bytes do not hold %u items with %u bytes "
+                                 "of keys",
+                                 head->columns_size, request->count, request->keys_size);
     if (carries_value_sizes(request->operation)) {
         request->value_sizes = at;
         at += (size_t)request->count * 4;
@@ -262,12 +248,13 @@ static int key_sizes_check(const kv_wire_request *request, char *message)
         uint32_t size = kv_endian_load_u16(request->key_sizes + (size_t)i * 2);
 
         if (size - 1 >= KV_KEY_SIZE_LIMIT)
-            return refuse(-EMSGSIZE, message, "the key size %u of item %u is not within 1 and %u",
-                          size, i, KV_KEY_SIZE_LIMIT);
+            return kv_message_refuse(-EMSGSIZE, message,
+                                     "the key size %u of item %u is not within 1 and %u", size, i,
+                                     KV_KEY_SIZE_LIMIT);
     }
     if (sum != request->keys_size)
-        return refuse(-EBADMSG, message, "key sizes add up to %u bytes, %u are there", sum,
-                      request->keys_size);
+        return kv_message_refuse(-EBADMSG, message, "key sizes add up to %u bytes, %u are there",
+                                 sum, request->keys_size);
     return 0;
 }
 
@@ -286,12 +273,13 @@ static int value_sizes_check(const kv_wire_request *request, uint32_t values_siz
         uint32_t size = kv_endian_load_u32(request->value_sizes + (size_t)i * 4);
 
         if (size > KV_VALUE_SIZE_LIMIT)
-            return refuse(-EMSGSIZE, message, "the value size %u of item %u exceeds the limit %u",
-                          size, i, KV_VALUE_SIZE_LIMIT);
+            return kv_message_refuse(-EMSGSIZE, message,
+                                     "the value size %u of item %u exceeds the limit %u", size, i,
+                                     KV_VALUE_SIZE_LIMIT);
     }
     if (request->operation == KV_OP_SET && sum != values_size)
-        return refuse(-EBADMSG, message, "value sizes add up to %llu bytes, %u follow",
-                      (unsigned long long)sum, values_size);
+        return kv_message_refuse(-EBADMSG, message, "value sizes add up to %llu bytes, %u follow",
+                                 (unsigned long long)sum, values_size);
     return 0;
 }
 
@@ -304,10 +292,12 @@ int kv_request_decode(const kv_message_head *head, const uint8_t *columns, kv_wi
     assert(head->count <= KV_MESSAGE_COUNT_MAX);
 
     if (head->columns_size < HEAD_SIZE)
-        return refuse(-EBADMSG, message, "columns of %u bytes are no request", head->columns_size);
+        return kv_message_refuse(-EBADMSG, message, "columns of %u bytes are no request",
+                                 head->columns_size);
     head_load(head, columns, request);
     if (!operation_known(request->operation))
-        return refuse(-EOPNOTSUPP, message, "operation %u is unknown", request->operation);
+        return kv_message_refuse(-EOPNOTSUPP, message, "operation %u is unknown",
+                                 request->operation);
     result = head_check(head, columns, request, message);
     if (result == 0)
         result = columns_place(head, columns, request, message);

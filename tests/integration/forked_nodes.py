@@ -33,6 +33,7 @@ class Log:
     def __init__(self, pipe: Path) -> None:
         self.lines: list[Line] = []
         self.ended = False
+        self._since = 0
         self._pipe = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._came = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -62,9 +63,14 @@ class Log:
             if not data:
                 return
 
+    def mark(self) -> None:
+        """Search only what comes from now on: ports of closed connections are given again."""
+        with self._came:
+            self._since = len(self.lines)
+
     def wait(self, wanted: Callable[[Line], bool]) -> Line:
-        """Return the first line that is wanted, which may have come already."""
-        seen, deadline = 0, time.monotonic() + DEADLINE_S
+        """Return the first line since the mark that is wanted, which may have come already."""
+        seen, deadline = self._since, time.monotonic() + DEADLINE_S
         with self._came:
             while True:
                 for line in self.lines[seen:]:
@@ -79,9 +85,10 @@ class Log:
         return self.wait(lambda line: line.get("about", "").startswith(f"{address}: "))
 
     def count_about(self, address: str) -> int:
-        """Return how many lines there are about a connection."""
+        """Return how many lines since the mark are about a connection."""
         with self._came:
-            return sum(line.get("about", "").startswith(f"{address}: ") for line in self.lines)
+            lines = self.lines[self._since :]
+            return sum(line.get("about", "").startswith(f"{address}: ") for line in lines)
 
 
 def line_of(line: bytes) -> Line:

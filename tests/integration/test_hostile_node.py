@@ -107,6 +107,12 @@ def expect_all_said_and_counted(node: Node) -> None:
     assert "stopped" == lines[-1]["event"]
 
 
+@pytest.fixture(autouse=True)
+def _own_lines(node: Node) -> None:
+    """A test reads of its own connections only."""
+    node.log.mark()
+
+
 def connected(node: Node, names: Names | None = None) -> WireClient:
     """Return a client that said hello."""
     client = WireClient(node.port, names)
