@@ -5,17 +5,21 @@
  *                           taken)       out)
  *
  * A flush goes to the kernel in pieces, one for each file; a read or write is one piece, because
- * the kernel splits large ones as well as we could. A piece takes a slot, of which there are
- * `depth`; an operation that finds none waits its turn and is started by the reaper.
+ * the kernel splits large ones as well as we could, and neighbours that wait together share one
+ * (io_run.h). A piece takes a slot, of which there are `depth`; an operation that finds none waits
+ * its turn and is started by the reaper.
  *
  * Invariants
  *  1. A slot is out (its entry is in a ring or in the kernel) or it is on the free stack.
  *  2. io->pieces counts the slots out for it; io->cursor says what of it has had a slot.
  *  3. An operation is on exactly one list until it is `finishing`; `outstanding` counts both.
- *  4. Slots free and operations waiting exclude each other whenever the lock is free. */
+ *  4. Slots free and operations waiting exclude each other whenever the lock is free.
+ *  5. An operation whose run did not move as a whole waits once more, and goes alone
+ *     (io->driver is set). */
 #include "drivers/device_uring.h"
 #include "drivers/driver_files.h"
 #include "drivers/driver_thread.h"
+#include "drivers/io_run.h"
 #include "drivers/transfer.h"
 #include "drivers/uring.h"
 #include "drivers/uring_memory.h"
@@ -27,8 +31,9 @@
 #define STOP UINT64_MAX /* user_data of the entry that ends the reaper */
 
 typedef struct slot {
-    kv_io *io;
+    kv_io *io; /* of a run, the first */
     kv_transfer transfer;
+    kv_io_run run; /* reads and writes */
 } slot;
 
 typedef struct kv_device_uring {
@@ -82,10 +87,20 @@ static kv_transfer piece_cut(kv_io *io)
                          .file = io->file};
 }
 
+/* Memory in several segments, which no registration covers. */
+static void vector_fill(struct io_uring_sqe *sqe, const kv_transfer *piece, const kv_io_run *run)
+{
+    sqe->opcode = piece->kind == KV_IO_READ ? IORING_OP_READV : IORING_OP_WRITEV;
+    sqe->addr = (uintptr_t)run->segments;
+    sqe->len = run->segment_count;
+    sqe->off = piece->offset;
+}
+
 /* Describe a slot's transfer, or what remains of it, to the kernel. Locked. */
 static void piece_fill(kv_device_uring *uring, uint32_t index)
 {
     const kv_transfer *piece = &uring->slots[index].transfer;
+    const kv_io_run *run = &uring->slots[index].run;
     struct io_uring_sqe *sqe = kv_uring_fill(&uring->ring);
     int segment;
 
@@ -100,6 +115,10 @@ static void piece_fill(kv_device_uring *uring, uint32_t index)
         sqe->fsync_flags = IORING_FSYNC_DATASYNC;
         return;
     }
+    if (run->segment_count > 1) {
+        vector_fill(sqe, piece, run);
+        return;
+    }
     segment = kv_uring_memory_find(&uring->memory, piece->memory, piece->size);
     if (segment >= 0) {
         sqe->opcode = piece->kind == KV_IO_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
@@ -112,6 +131,28 @@ static void piece_fill(kv_device_uring *uring, uint32_t index)
     sqe->off = piece->offset;
 }
 
+static void io_move(kv_io *io, kv_list *list)
+{
+    kv_list_remove(&io->link);
+    kv_list_append(list, &io->link);
+}
+
+/* Let the first waiting operation, which has begun, take those behind it that continue it. Locked. */
+static void run_gather(kv_device_uring *uring, slot *taken)
+{
+    kv_io_run_begin(&taken->run, taken->io);
+    while (taken->io->driver == NULL && taken->io->link.next != &uring->waiting) {
+        kv_io *io = KV_CONTAINER(taken->io->link.next, kv_io, link);
+
+        if (io->driver != NULL || !kv_io_run_extend(&taken->run, io))
+            break;
+        io->cursor = io->size;
+        io->pieces = 1;
+        io_move(io, &uring->started);
+    }
+    taken->transfer.size = taken->run.size;
+}
+
 /* Give slots to waiting operations while there are both; returns the entries filled. Locked. */
 static uint32_t start_waiting(kv_device_uring *uring)
 {
@@ -120,17 +161,41 @@ static uint32_t start_waiting(kv_device_uring *uring)
     while (!kv_list_empty(&uring->waiting) && uring->free_count > 0) {
         kv_io *io = KV_CONTAINER(uring->waiting.next, kv_io, link);
         uint32_t index = uring->free_slots[--uring->free_count];
+        slot *taken = &uring->slots[index];
 
-        uring->slots[index] = (slot){.io = io, .transfer = piece_cut(io)};
+        taken->io = io;
+        taken->transfer = piece_cut(io);
+        taken->run.count = 0;
         io->pieces++;
+        if (io->kind != KV_IO_FLUSH)
+            run_gather(uring, taken);
         piece_fill(uring, index);
         count++;
-        if (io->cursor == cursor_end(io)) {
-            kv_list_remove(&io->link);
-            kv_list_append(&uring->started, &io->link);
-        }
+        if (io->cursor == cursor_end(io))
+            io_move(io, &uring->started);
     }
     return count;
+}
+
+/* A run of several moved as a whole. Locked. */
+static void run_finish(kv_device_uring *uring, const kv_io_run *run)
+{
+    for (uint32_t i = 0; i < run->count; i++) {
+        run->ios[i]->result = run->ios[i]->size;
+        run->ios[i]->pieces = 0;
+        io_move(run->ios[i], &uring->finished);
+    }
+}
+
+/* It did not: its operations are the next to start, one by one. Locked. */
+static void run_split(kv_device_uring *uring, const kv_io_run *run)
+{
+    for (uint32_t i = run->count; i-- > 0;) {
+        run->ios[i]->cursor = 0;
+        run->ios[i]->pieces = 0;
+        run->ios[i]->driver = uring;
+        io_move(run->ios[i], uring->waiting.next); /* before the one that was first */
+    }
 }
 
 /* Take account of one completion; returns the entries filled, 0 or 1. Locked. */
@@ -138,8 +203,17 @@ static uint32_t piece_complete(kv_device_uring *uring, uint32_t index, int32_t r
 {
     slot *taken = &uring->slots[index];
     kv_io *io = taken->io;
-    int verdict = kv_transfer_step(&taken->transfer, &uring->files, result);
+    int verdict;
 
+    if (taken->run.count > 1) {
+        if (result == (int64_t)taken->run.size)
+            run_finish(uring, &taken->run);
+        else
+            run_split(uring, &taken->run);
+        uring->free_slots[uring->free_count++] = (uint16_t)index;
+        return 0;
+    }
+    verdict = kv_transfer_step(&taken->transfer, &uring->files, result);
     if (verdict == KV_TRANSFER_AGAIN) {
         piece_fill(uring, index);
         return 1;
@@ -155,11 +229,9 @@ static uint32_t piece_complete(kv_device_uring *uring, uint32_t index, int32_t r
     if (io->pieces == 0 && io->cursor == cursor_end(io)) {
         if (io->result == 0 && io->kind != KV_IO_FLUSH)
             io->result = io->size;
-        kv_list_remove(&io->link);
-        kv_list_append(&uring->finished, &io->link);
+        io_move(io, &uring->finished);
     } else if (verdict < 0) {
-        kv_list_remove(&io->link);
-        kv_list_append(&uring->started, &io->link);
+        io_move(io, &uring->started);
     }
     return 0;
 }
@@ -236,6 +308,7 @@ static void uring_submit(kv_device *device, kv_io **ios, size_t count)
         ios[i]->result = 0;
         ios[i]->cursor = 0;
         ios[i]->pieces = 0;
+        ios[i]->driver = NULL;
         kv_list_append(&uring->waiting, &ios[i]->link);
     }
     uring->outstanding += count;

@@ -2,6 +2,10 @@
  * registered memory, and for the pool of threads. */
 #include "device_subject.h"
 
+#include "drivers/io_run.h"
+
+#define NEIGHBOURS (3 * KV_IO_RUN_MAX + 5)
+
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -156,6 +160,69 @@ static void a_read_past_the_end_finds_no_data(const test_subject *subject)
     free(memory);
 }
 
+/* Pages 0 ... count - 1 of a file, all submitted at once, each from or to memory of its own. */
+static void run_neighbours(kv_device *device, kv_io *ios, kv_io_kind kind, uint32_t count,
+                           uint8_t *memory, uint32_t memory_step)
+{
+    kv_io *submitted[NEIGHBOURS];
+    test_latch latch;
+
+    latch_init(&latch, count);
+    for (uint32_t i = 0; i < count; i++) {
+        ios[i] = (kv_io){.kind = kind,
+                         .file = KV_FILE_SLABS,
+                         .offset = (uint64_t)i * PAGE,
+                         .size = PAGE,
+                         .memory = memory + (size_t)i * memory_step,
+                         .done = latch_done,
+                         .context = &latch};
+        submitted[i] = &ios[i];
+    }
+    device->operations->submit(device, submitted, count);
+    latch_wait(&latch);
+}
+
+/* In memory end to end, and scattered; more of them than there may be in one transfer. */
+static void neighbours_submitted_together_are_all_moved(const test_subject *subject)
+{
+    kv_device *device = open_of_depth(subject, 4);
+    uint8_t *memory = memory_of((size_t)NEIGHBOURS * 2 * PAGE);
+    kv_io ios[NEIGHBOURS];
+
+    for (uint32_t step = PAGE; step <= 2 * PAGE; step += PAGE) {
+        for (uint32_t i = 0; i < NEIGHBOURS; i++)
+            page_fill(memory + (size_t)i * step, i, step);
+        run_neighbours(device, ios, KV_IO_WRITE, NEIGHBOURS, memory, step);
+        memset(memory, 0, (size_t)NEIGHBOURS * 2 * PAGE);
+        run_neighbours(device, ios, KV_IO_READ, NEIGHBOURS, memory, 3 * PAGE - step);
+        for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+            assert(ios[i].result == PAGE);
+            page_check(memory + (size_t)i * (3 * PAGE - step), i, step);
+        }
+    }
+    device->operations->close(device);
+    free(memory);
+}
+
+static void of_neighbours_across_the_end_each_gets_its_own_result(const test_subject *subject)
+{
+    kv_device *device = open_of_depth(subject, 4);
+    uint8_t *memory = memory_of((size_t)NEIGHBOURS * 2 * PAGE);
+    kv_io ios[NEIGHBOURS];
+
+    for (uint32_t i = 0; i < 5; i++)
+        page_fill(memory + (size_t)i * PAGE, i, 1);
+    run_neighbours(device, ios, KV_IO_WRITE, 5, memory, PAGE);
+    run_neighbours(device, ios, KV_IO_READ, NEIGHBOURS, memory, 2 * PAGE);
+    for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+        assert(ios[i].result == (i < 5 ? (int64_t)PAGE : -ENODATA));
+        if (i < 5)
+            page_check(memory + (size_t)i * 2 * PAGE, i, 1);
+    }
+    device->operations->close(device);
+    free(memory);
+}
+
 static void a_file_cut_inside_a_page_has_no_last_page(const test_subject *subject)
 {
     char path[PATH_MAX + 32];
@@ -236,6 +303,8 @@ static const test_rule rules[] = {
     more_operations_than_the_depth_all_complete,
     every_file_can_be_flushed_at_once,
     a_read_past_the_end_finds_no_data,
+    neighbours_submitted_together_are_all_moved,
+    of_neighbours_across_the_end_each_gets_its_own_result,
     a_file_cut_inside_a_page_has_no_last_page,
     reserved_space_reads_as_zeros,
     a_refused_write_is_the_operations_error,
