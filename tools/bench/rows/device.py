@@ -19,7 +19,8 @@ SIZES = (64 * KIB, 256 * KIB, MIB, 4 * MIB)
 AT_LEAST = 0.9
 MEMORY = 128 * MIB
 """A DRAM tier smaller than the values: reading evicts, as it does in use."""
-WARM_FACTOR = 1.25
+WARM_SIZE = MEMORY * 5 // 4
+"""Other values, read before a clocked turn: the DRAM tier is touched, and full."""
 CAPACITY_FACTOR = 2
 FILLS = 3
 """Sets of every key before rounds of sets: no extent is written for the first time in one."""
@@ -43,9 +44,10 @@ def writes(bench: Bench) -> Iterator[Row]:
 
 def row_of(play: Play, size: int, direction: str) -> Row:
     """Measure one size in one direction."""
-    store = Store(play, size, 1 if direction == "read" else FILLS)
+    reads = direction == "read"
+    store = Store(play, size, fills=1 if reads else FILLS, spare=WARM_SIZE if reads else 0)
     limit = Limit(play, size, f"rand{direction}")
-    turn = store.read if direction == "read" else store.write
+    turn = store.read if reads else store.write
     play.interleave(
         {
             OURS: partial(turn, False),
@@ -54,7 +56,7 @@ def row_of(play: Play, size: int, direction: str) -> Row:
             FIO_CONTINUOUS: partial(limit.turn, Fio.continuous),
         }
     )
-    call = "batch_get_into, cold" if direction == "read" else "batch_set, durability disk"
+    call = "batch_get_into, cold" if reads else "batch_set, durability disk"
     return play.row(
         f"{direction}-{size // KIB}K",
         f"{call}, {size_text(size)} x {BATCH_COUNTS[size]}",
@@ -67,10 +69,11 @@ def row_of(play: Play, size: int, direction: str) -> Row:
 class Store:
     """This store, with every key set several times."""
 
-    def __init__(self, play: Play, size: int, fills: int) -> None:
-        """Set every key *fills* times."""
+    def __init__(self, play: Play, size: int, *, fills: int, spare: int) -> None:
+        """Set every key *fills* times; there is room for *spare* bytes more."""
         self._play = play
         self._size = size
+        self._spare = spare
         self._settings = play.bench.settings
         self._folder = play.folder(OURS)
         self._process: Process | None = None
@@ -87,9 +90,7 @@ class Store:
         process = self._held()
         process.call("close")
         process.call("open", directory=str(self._folder), options=self._options())
-        # Other values go through the DRAM tier first: its memory is touched, and full.
-        count = int(MEMORY * WARM_FACTOR) // self._size
-        process.call("fill", first=0, count=count, size=self._size)
+        process.call("fill", first=0, count=WARM_SIZE // self._size, size=self._size)
         if register:
             process.call("register")
         before = process.call("statistics")["get_memory_hits"]
@@ -117,7 +118,7 @@ class Store:
         return f"{self._memory_hits:.0f} hits in memory" if self._memory_hits else ""
 
     def _options(self) -> dict[str, str | int]:
-        capacity = self._settings.device_size * CAPACITY_FACTOR
+        capacity = self._settings.device_size * CAPACITY_FACTOR + self._spare
         return {"durability": "disk", "memory": MEMORY, "capacity": capacity}
 
     def _held(self) -> Process:
