@@ -10,6 +10,7 @@ to full strength.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -247,9 +248,7 @@ class Cluster:
         if process is None:
             return
         self.buried.append(process)
-        after_s = 0.01 + self._random.random() * (node.restart_at_s or 0.3)
-        node.restart_at_s = self.loop.time() + after_s
-        self.loop.call_later(after_s, self._start_due, node)
+        self.loop.call_later(0.01 + node.down_s, self._start_due, node, context=Context())
 
     def _start_due(self, node: StorageNode) -> None:
         try:
@@ -261,7 +260,7 @@ class Cluster:
         """Kill a node's process."""
         if not node.running:
             return
-        node.restart_at_s = down_s
+        node.down_s = down_s
         self.lib.sim_node_kill(self.world, node.number, power)
         self.bury(node)
 

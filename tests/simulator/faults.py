@@ -84,7 +84,7 @@ class Injector:
             case Kind.KILL | Kind.POWER:
                 cluster.kill(node, fault.kind is Kind.POWER, fault.lasts_s)
             case Kind.KILL_AT | Kind.POWER_AT:
-                node.restart_at_s = fault.lasts_s
+                node.down_s = fault.lasts_s
                 power = fault.kind is Kind.POWER_AT
                 self._lib.sim_node_kill_at(world, fault.node, power, fault.amount % 60)
             case Kind.OUTAGE | Kind.BLACKOUT:

@@ -176,7 +176,7 @@ static void decide_client(sim_world *world, sim_target *target, sim_job *job)
     for (uint32_t i = 0; i < job->update.count; i++) {
         bool there;
 
-        if (job->statuses[i] != KV_OK || (job->operation == KV_OP_SET && !job->request.if_absent))
+        if (job->statuses[i] != KV_OK || (job->operation == KV_OP_SET && !job->if_absent))
             continue;
         there = sim_storage_peek(target, job->items[i].key, &stat, &size);
         if (job->operation == KV_OP_SET)

@@ -286,6 +286,28 @@ void sim_node_set_lease(sim_world *world, uint32_t number, uint64_t end_ns)
         node->lease_end = end_ns;
 }
 
+/* Its engine does nothing any more: it answers no request with a value. */
+static bool engine_offline(const sim_target *target)
+{
+    kv_store_statistics statistics;
+
+    kv_engine_statistics(target->engine, &statistics);
+    return statistics.offline != 0;
+}
+
+/* P4. */
+void sim_check_fenced(sim_world *world, uint32_t number)
+{
+    const sim_target *target = sim_target_of(world, number);
+    const sim_node *node = target->node;
+
+    if (!node->up || !target->open || target->offline || engine_offline(target) ||
+        !sim_leased(world, node) || !kv_replica_view_of(target->replica)->serves)
+        return;
+    sim_fail(world, "target %u lost its place and may serve for %.3f s yet (P4)", number,
+             (double)(node->lease_end - clock_of(world, node)) / 1e9);
+}
+
 static uint32_t local_of(const sim_target *target, uint64_t offline)
 {
     const kv_replica_view *view = kv_replica_view_of(target->replica);
@@ -362,7 +384,7 @@ static void update_hear(sim_world *world, sim_target *target, sim_message *messa
     if (verdict == KV_CHANNEL_BEGUN) {
         job = sim_job_make(world, target, KV_UPDATE_CLIENT, message->operation, message->count);
         job->update.chain_version = message->chain_version;
-        job->request.if_absent = message->if_absent;
+        job->if_absent = message->if_absent;
         job->channel = channel;
         job->message = message;
         memcpy(job->items, message->items, sizeof(job->items));

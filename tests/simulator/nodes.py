@@ -151,7 +151,7 @@ class StorageNode:
         self.name = f"node {number}"
         self.process: Process | None = None
         self.agent: Agent | None = None
-        self.restart_at_s: float | None = None
+        self.down_s = 0.3
         self.starts = 0
         self._world = world
         self._core = Core(world, number, targets)
@@ -174,7 +174,6 @@ class StorageNode:
         """Start the process; returns how many of its targets do not open."""
         failed = int(library().sim_node_start(self._world, self.number))
         self.starts += 1
-        self.restart_at_s = None
         self.process = Process(self.name)
         self._primary = SimulatedPrimary(
             self.name, self.process, self._wires, self._mgmtds, numbers

@@ -400,14 +400,3 @@ void sim_describe(const sim_world *world, char *text, uint32_t size)
                                         : "at work");
         }
 }
-
-void sim_check_fenced(sim_world *world, uint32_t number)
-{
-    const sim_target *target = sim_target_of(world, number);
-
-    if (!target->node->up || !target->open || target->offline ||
-        !sim_leased(world, target->node) || !kv_replica_view_of(target->replica)->serves)
-        return;
-    sim_fail(world, "target %u lost its place and may serve for %.3f s yet (P4)", number,
-             (double)(target->node->lease_end - sim_node_clock(world, target->node->id)) / 1e9);
-}

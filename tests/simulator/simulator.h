@@ -147,7 +147,7 @@ typedef struct sim_job {
     kv_item apply_items[SIM_ITEMS_MAX];
     uint32_t apply_indices[SIM_ITEMS_MAX];
     uint32_t operation, forward, tries;
-    bool refusable, retained, settled, entered, deciding, applying, ending, repeated, recorded;
+    bool if_absent, refusable, retained, settled, entered, deciding, applying, ending, repeated, recorded;
     bool concluded;
     kv_status end_status;
     kv_channel *channel; /* NULL: not recorded here */

@@ -124,6 +124,7 @@ bool sim_storage_open(sim_world *world, sim_target *target)
 
     if (!target->sim)
         device_make(world, target);
+    kv_sim_cut_at_event(target->sim, 0); /* what was armed for the process before */
     kv_list_init(&target->ready);
     target->maintain_due = target->maintaining = target->device_due = false;
     target->device = kv_sim_device(target->sim);

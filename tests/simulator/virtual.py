@@ -103,9 +103,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._ready.append((timer, process))
         for _ in range(len(self._ready)):
             handle, process = self._ready.popleft()
-            if handle.cancelled() or (process is not None and process.dead):
+            if handle.cancelled():
                 continue
-            if process is not None and process.paused_until_s > self._now_s:
+            if process is not None and (process.dead or process.paused_until_s > self._now_s):
                 process.parked.append(handle)
                 continue
             handle._run()
@@ -142,7 +142,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.call_at(process.paused_until_s, self._go_on, process, context=Context())
 
     def _go_on(self, process: Process) -> None:
-        if process.paused_until_s > self._now_s:
+        if process.dead or process.paused_until_s > self._now_s:
             return
         self._ready.extend((handle, process) for handle in process.parked)
         process.parked.clear()
@@ -153,7 +153,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *arguments: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Call it in this turn of the loop, or the next."""
-        context = context or copy_context()
+        context = copy_context() if context is None else context
         handle = asyncio.Handle(callback, arguments, self, context)
         self._ready.append((handle, context.get(PROCESS)))
         return handle
@@ -176,7 +176,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it at that time."""
-        context = context or copy_context()
+        context = copy_context() if context is None else context
         timer = asyncio.TimerHandle(when, callback, arguments, self, context)
         heapq.heappush(self._timers, (when, next(self._order), timer, context.get(PROCESS)))
         return timer
