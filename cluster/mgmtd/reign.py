@@ -5,7 +5,7 @@ Effects are performed in their order; only stores and probes take time, and come
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +20,7 @@ from kvstore.cluster.mgmtd.events import (
     Note,
     Probe,
     Probed,
+    ProbeOutcome,
     Publish,
     Refuse,
     Save,
@@ -28,7 +29,6 @@ from kvstore.cluster.mgmtd.events import (
 )
 from kvstore.cluster.mgmtd.feed import Base, Feed
 from kvstore.cluster.mgmtd.persistence import Loaded
-from kvstore.cluster.mgmtd.probe import probe
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.errors import KVStoreError, KVTimeoutError, MetadataError, NotPrimaryError
 
@@ -36,6 +36,8 @@ PROBES_AT_ONCE_MAX = 64
 
 Clock = Callable[[], int]
 Spawn = Callable[[Coroutine[None, None, None]], None]
+Look = Callable[[Iterable[str]], Awaitable[ProbeOutcome]]
+"""Says whether a process still listens at any of these addresses."""
 
 
 class Log(Protocol):
@@ -77,6 +79,7 @@ class Reign:
         log: Log,
         counts: Counts,
         clock: Clock = time.monotonic_ns,
+        probe: Look,
     ) -> None:
         """Begin with what was loaded."""
         self.primary = primary
@@ -89,6 +92,7 @@ class Reign:
         self._log = log
         self._counts = counts
         self._clock = clock
+        self._look = probe
         self._tickets = count(1)
         self._asking: Ticket = 0
         self._settled: Answer | Refuse | None = None
@@ -202,7 +206,7 @@ class Reign:
 
     async def _probe(self, effect: Probe) -> None:
         async with self._probes:
-            outcome = await probe(effect.addresses)
+            outcome = await self._look(effect.addresses)
         about = {"node": effect.node, "outcome": outcome.name.lower()}
         self._log.info("probed", **about)
         self.tell(Probed(effect.node, effect.incarnation, outcome))

@@ -50,14 +50,13 @@ from kvstore.cluster.mgmtd.events import (
     Tick,
 )
 from kvstore.cluster.mgmtd.messages import HeartbeatAnswer
+from kvstore.cluster.mgmtd.network import Network, Sockets
 from kvstore.cluster.mgmtd.persistence import take_over
-from kvstore.cluster.mgmtd.probe import probe
 from kvstore.cluster.mgmtd.reign import Clock, Counts, Log, Reign
 from kvstore.cluster.mgmtd.settings import Settings
-from kvstore.cluster.rpc.connection import connect
 from kvstore.cluster.rpc.failures import RedirectError
 from kvstore.cluster.rpc.message import REQUEST_ID_MAX
-from kvstore.cluster.rpc.service import Peer, Service, serve
+from kvstore.cluster.rpc.service import Peer, Service
 from kvstore.errors import (
     BusyError,
     KVStoreError,
@@ -91,14 +90,16 @@ class Mgmtd:
         log: Log,
         primary_lease_s: float = PRIMARY_LEASE_S,
         clock: Clock = time.monotonic_ns,
+        network: Network | None = None,
     ) -> None:
-        """Do nothing yet."""
+        """Do nothing yet. `network`: None: by TCP."""
         self._store = store
         self._settings = settings
         self._secret = secret
         self._log = log
         self._primary_lease_s = primary_lease_s
         self._clock = clock
+        self._network = network or Sockets()
         self._name = ""
         self._service: Service | None = None
         self._sessions: dict[Peer, int] = {}
@@ -119,7 +120,7 @@ class Mgmtd:
 
     async def listen(self, address: Address, advertised: Address | None = None) -> Address:
         """Listen, and return where; `advertised` is what others are told, port 0: the same one."""
-        self._service = await serve(address, self._secret, self)
+        self._service = await self._network.serve(address, self._secret, self)
         bound = Address(address.name, self._service.port)
         told = advertised or bound
         self._name = str(Address(told.name, told.port or bound.port))
@@ -176,6 +177,7 @@ class Mgmtd:
             log=self._log,
             counts=self.counts,
             clock=self._clock,
+            probe=self._network.probe,
         )
         self.reign = reign
         routing = loaded.basis.routing
@@ -248,17 +250,17 @@ class Mgmtd:
         """Watch a primary's process; False when somebody else has its office."""
         while self._holder == holder:
             try:
-                connection = await connect(
+                await self._network.watch(
                     Address.parse(holder.name),
                     secret=self._secret,
                     name=f"mgmtd {self._name}",
                     timeout_s=WATCH_TIMEOUT_S,
-                    pushed=_no_push,
                 )
-                await connection.hold(WATCH_TIMEOUT_S)
             except RpcError:
                 pass  # whether it is gone, a probe tells
-            if self._holder == holder and await probe([holder.name]) is ProbeOutcome.REFUSED:
+            if self._holder != holder:
+                return False
+            if await self._network.probe([holder.name]) is ProbeOutcome.REFUSED:
                 self._log.warning("primary is gone", primary=holder.name, epoch=holder.epoch)
                 return True
             await asyncio.sleep(WATCH_PAUSE_S)
@@ -393,7 +395,3 @@ REQUESTS: "Mapping[str, Request]" = {
     wire.SUBSCRIBE: Mgmtd._subscribe,
     wire.ADMIN: Mgmtd._admin,
 }
-
-
-def _no_push(subscription: int, news: object) -> None:
-    raise MalformedMessageError(f"nobody subscribed to {subscription}")

@@ -10,7 +10,7 @@ places, and when the process starts and stops.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -113,10 +113,19 @@ class Agent:
     """One start of a node, as mgmtd knows it."""
 
     def __init__(
-        self, node: Chained, mgmtd: Primary, registration: NodeRegistration, log: Log
+        self,
+        node: Chained,
+        mgmtd: Primary,
+        registration: NodeRegistration,
+        log: Log,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Do nothing yet; the node serves nobody before it is told its places."""
+        """Do nothing yet; the node serves nobody before it is told its places.
+
+        `clock` is the one that the core counts its lease by.
+        """
         self.log = log
+        self._clock = clock
         self._node = node
         self._mgmtd = mgmtd
         self._registration = registration
@@ -147,7 +156,7 @@ class Agent:
     @property
     def lease_left_s(self) -> float:
         """How long the node may still serve; 0 without a lease."""
-        return max(0.0, (self._lease_end_ns - time.monotonic_ns()) / 1e9)
+        return max(0.0, (self._lease_end_ns - self._clock()) / 1e9)
 
     async def join(self) -> RegisterAnswer:
         """Register, as soon as a primary is there; RegistrationError: it may not."""
@@ -227,7 +236,7 @@ class Agent:
         timeout_s = terms.lease_ms / 1000 / HEARTBEATS_A_LEASE
         while not self._leaving:
             self._due.clear()
-            sent_ns = time.monotonic_ns()
+            sent_ns = self._clock()
             try:
                 answer = await self._mgmtd.heartbeat(self._heartbeat(), timeout_s=timeout_s)
             except NotRegisteredError as error:
@@ -259,7 +268,7 @@ class Agent:
     def _look_at_devices(self, states: Sequence[ChainState]) -> None:
         """Stop serving a target whose device does not answer, before that is reported."""
         before = self._devices.left_out
-        self._devices.look(states, self._routing, time.monotonic())
+        self._devices.look(states, self._routing, self._clock() / 1e9)
         after = self._devices.left_out
         if after == before:
             return
@@ -317,7 +326,7 @@ class Agent:
 
     async def _wait_until(self, end_s: float) -> None:
         try:
-            async with asyncio.timeout(max(0.0, end_s - time.monotonic())):
+            async with asyncio.timeout(max(0.0, end_s - self._clock() / 1e9)):
                 await self._due.wait()
         except TimeoutError:
             pass
@@ -379,7 +388,7 @@ class Agent:
 
     def _suspect(self, target: TargetId, why: str) -> None:
         """Have mgmtd look after a target of another node, unless that was asked just now."""
-        now_s = time.monotonic()
+        now_s = self._clock() / 1e9
         recent = now_s - self._suspected_s.get(target, 0.0) < SUSPECT_PAUSE_S
         if not recent and not self._suspicions.full():
             self._suspected_s[target] = now_s

@@ -1,0 +1,224 @@
+"""An event loop whose time is the simulated world's, and processes that are paused and killed.
+
+Whatever runs has a context, and by it a process. What a paused process has to do waits until it
+goes on; what a killed one had to do is never done. Time passes only when nobody has anything to do
+at this moment.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from itertools import count
+from typing import Any
+
+PROCESS: ContextVar["Process | None"] = ContextVar("PROCESS", default=None)
+NEVER_S = 1e9
+ENDING_TURNS_MAX = 10_000
+
+Advance = Callable[[float], float]
+"""Lets the world go on until a time at most; returns the time reached."""
+
+
+class Process:
+    """What runs together, is paused together, and dies together."""
+
+    def __init__(self, name: str) -> None:
+        """Run."""
+        self.name = name
+        self.dead = False
+        self.paused_until_s = 0.0
+        self.parked: list[asyncio.Handle] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def context(self) -> Context:
+        """Return a context in which this process runs."""
+        context = Context()
+        context.run(PROCESS.set, self)
+        return context
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in this process."""
+        loop = asyncio.get_running_loop()
+        self.tasks.append(loop.create_task(work, context=self.context()))
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """A task whose hash is its number, so that sets of tasks have the same order in every run."""
+
+    numbers = count(1)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Begin."""
+        self._number = next(self.numbers)
+        super().__init__(*arguments, **options)
+
+    def __hash__(self) -> int:
+        """Return the number."""
+        return self._number
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """As much of an event loop as mgmtd and agents use."""
+
+    def __init__(self, advance: Advance) -> None:
+        """Begin at 0."""
+        self._advance = advance
+        self._now_s = 0.0
+        self._ready: deque[tuple[asyncio.Handle, Process | None]] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process | None]] = []
+        self._order = count()
+        self._stopping = False
+        self.failures: list[str] = []
+
+    # Time.
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._now_s
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run until `work` is done, and raise what it raises."""
+        asyncio._set_running_loop(self)
+        try:
+            task = self.create_task(work)
+            task.add_done_callback(lambda _: self.stop())
+            while not self._stopping:
+                self._once()
+            task.result()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def stop(self) -> None:
+        """Run no more."""
+        self._stopping = True
+
+    def _once(self) -> None:
+        if not self._ready:
+            due_s = self._timers[0][0] if self._timers else NEVER_S
+            self._now_s = self._advance(due_s)
+        while self._timers and self._timers[0][0] <= self._now_s:
+            _, _, timer, process = heapq.heappop(self._timers)
+            self._ready.append((timer, process))
+        for _ in range(len(self._ready)):
+            handle, process = self._ready.popleft()
+            if handle.cancelled():
+                continue
+            if process is not None and (process.dead or process.paused_until_s > self._now_s):
+                process.parked.append(handle)
+                continue
+            handle._run()
+
+    def end(self, processes: list[Process]) -> None:
+        """Cancel everything that these processes do; dead ones live again for that."""
+        asyncio._set_running_loop(self)
+        tasks = [task for process in processes for task in process.tasks]
+        for process in processes:
+            process.dead = False
+            process.paused_until_s = 0.0
+            self._ready.extend((handle, process) for handle in process.parked)
+        for task in tasks:
+            task.cancel()
+        for _ in range(ENDING_TURNS_MAX):
+            if all(task.done() for task in tasks) and not self._ready:
+                break
+            self._turn_ending()
+        asyncio._set_running_loop(None)
+
+    def _turn_ending(self) -> None:
+        """Do what is to be done now, or what would be next: no time passes."""
+        if not self._ready and self._timers:
+            _, _, timer, process = heapq.heappop(self._timers)
+            self._ready.append((timer, process))
+        for _ in range(len(self._ready)):
+            handle, _process = self._ready.popleft()
+            if not handle.cancelled():
+                handle._run()
+
+    def pause(self, process: Process, until_s: float) -> None:
+        """Let a process do nothing till then."""
+        process.paused_until_s = max(process.paused_until_s, until_s)
+        self.call_at(process.paused_until_s, self._go_on, process, context=Context())
+
+    def _go_on(self, process: Process) -> None:
+        if process.dead or process.paused_until_s > self._now_s:
+            return
+        self._ready.extend((handle, process) for handle in process.parked)
+        process.parked.clear()
+
+    # What asyncio asks of a loop.
+
+    def call_soon(
+        self, callback: Callable[..., object], *arguments: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call it in this turn of the loop, or the next."""
+        context = copy_context() if context is None else context
+        handle = asyncio.Handle(callback, arguments, self, context)
+        self._ready.append((handle, context.get(PROCESS)))
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *arguments: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call it after so many seconds."""
+        return self.call_at(self._now_s + delay, callback, *arguments, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *arguments: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call it at that time."""
+        context = copy_context() if context is None else context
+        timer = asyncio.TimerHandle(when, callback, arguments, self, context)
+        heapq.heappush(self._timers, (when, next(self._order), timer, context.get(PROCESS)))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Leave it where it is: it is passed over when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]  # typeshed's is generic in what the task returns
+        self,
+        work: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[Any]:
+        """Return a task that does it."""
+        return NumberedTask(work, loop=self, name=name, context=context)
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, function: Callable[..., Any], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        """Call it at once: threads would bring chance in."""
+        future = self.create_future()
+        future.set_result(function(*arguments))
+        return future
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Remember what nobody caught."""
+        error = context.get("exception")
+        self.failures.append(f"{context.get('message')}: {error!r}")
+
+    def get_debug(self) -> bool:
+        """Return False."""
+        return False
+
+    def is_running(self) -> bool:
+        """Return True: it is only asked while it runs."""
+        return True
+
+    def is_closed(self) -> bool:
+        """Return False: nothing is left over that would have to be closed."""
+        return False
