@@ -12,6 +12,7 @@ each key has one target, and waits for it.
 """
 
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from tools.chaos.configs import (
 from tools.chaos.disks import Disk
 from tools.chaos.member import Member, MemberError
 from tools.chaos.network import Network
+from tools.chaos.patience import Deadline
+from tools.chaos.sanitizers import SanitizedPython, joined
 from tools.chaos.schedule import ClusterShape
 from tools.chaos.wall_clocks import WallClocks
 from tools.chaos.wholeness import compare_replicas, wait_until_whole
@@ -65,8 +68,10 @@ class Cluster:
         shape: ClusterShape,
         network: Network | None,
         wall_clocks: WallClocks | None,
+        sanitized: SanitizedPython | None = None,
     ) -> None:
         """Make places and configurations; start nothing yet."""
+        self._sanitized = sanitized
         self.wall_clocks = wall_clocks
         self.directory = directory
         self.shape = shape
@@ -133,10 +138,10 @@ class Cluster:
             wait_until_whole(self._addresses("mgmtd"), watch)
 
     def _wait_until(self, member: Member, served: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = Deadline(START_TIMEOUT_S)
         while not served():
             member.check()
-            if time.monotonic() > deadline:
+            if deadline.over:
                 raise MemberError(
                     f"{member.name} does not serve after {START_TIMEOUT_S:g} s: see {member.log}"
                 )
@@ -188,9 +193,14 @@ class Cluster:
             (*place.prefix, *self._command(place, home)),
             home,
             clock_s=len(self.members) * CLOCK_STEP_S if ahead else 0,
-            environment={}
-            if self.wall_clocks is None
-            else self.wall_clocks.environment(place.name),
+            environment=self._environment(place, home),
+        )
+
+    def _environment(self, place: Place, home: Path) -> dict[str, str]:
+        watched = self._sanitized is not None and place.role == "node"
+        return joined(
+            self._sanitized.environment(home) if self._sanitized and watched else {},
+            self.wall_clocks.environment(place.name) if self.wall_clocks else {},
         )
 
     def _command(self, place: Place, home: Path) -> tuple[str, ...]:
@@ -205,7 +215,10 @@ class Cluster:
         learns: dict[str, object] = {"routing": str(self.directory / "routing.json")}
         if self.shape.mgmtds:
             learns = {"mgmtd": [str(address) for address in self._addresses("mgmtd")]}
-        return node_command(home, place.number, self.shape, place.address, learns)
+        sanitized = self._sanitized
+        python = sys.executable if sanitized is None else sanitized.python
+        command = node_command(home, place.number, self.shape, place.address, learns, python)
+        return command if sanitized is None else (*sanitized.prefix, *command)
 
     def _metadata(self) -> str:
         etcds = self._addresses("etcd")

@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tools.chaos.kinds import TRAITS, FaultKind
+from tools.chaos.sanitizers import Sanitizer
 
 FAULTS_MAX = 10_000
 DURATION_S_MAX = 24 * 3600.0
@@ -91,6 +92,8 @@ class ClusterShape:
     url: str = ""
     clocks: bool = True
     """Whether each member has a monotonic clock of its own, as machines have."""
+    sanitize: str = ""
+    """Of which sanitizer's build nodes and clients are: `asan`, `tsan`, or the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ class Schedule:
             )
         if len(self.faults) > FAULTS_MAX:
             raise ScheduleError(f"{len(self.faults)} faults, {FAULTS_MAX} is the limit")
+        if self.cluster.sanitize not in ("", *Sanitizer):
+            raise ScheduleError(f"sanitize = {self.cluster.sanitize!r}: asan and tsan there are")
         for fault in self.faults:
             if fault.at_s < 0 or fault.for_s < 0:
                 raise ScheduleError(f"{fault}: at_s and for_s are not negative")

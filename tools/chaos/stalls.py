@@ -17,6 +17,8 @@ AFTERMATH_US = 5_000_000
 STALL_US_MIN = 20_000
 """Shorter ones are no stalls: a busy machine has them all the time."""
 CALM = "no fault"
+TOGETHER = " + "
+"""Between the names of faults that were there at once."""
 MACHINE = ""
 """The key of stalls of the machine itself, which no key can have: what is shorter may be noise."""
 
@@ -93,7 +95,7 @@ def cause_of(stall: Stall, windows: Sequence[Window]) -> str:
     begun = [window for window in windows if window.begun <= stall.ended]
     there = sorted({window.name for window in begun if stall.begun <= window.undone})
     if there:
-        return " + ".join(there)
+        return TOGETHER.join(there)
     over = [window for window in begun if stall.begun <= window.undone + AFTERMATH_US]
     return max(over, key=lambda window: window.undone).name if over else CALM
 

@@ -11,6 +11,7 @@ from typing import Any
 from kvstore.addresses import Address
 from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.errors import KVStoreError
+from tools.chaos.patience import Deadline, slowness
 
 WHOLE_TIMEOUT_S = 90.0
 """After the last fault: a lease, a takeover, and a resync of everything."""
@@ -26,13 +27,13 @@ class ClusterError(Exception):
 
 def wait_until_whole(mgmtds: Sequence[Address], watch: Callable[[], None]) -> None:
     """Return once the cluster is whole; raises ClusterError when that takes too long."""
-    deadline = time.monotonic() + WHOLE_TIMEOUT_S
+    deadline = Deadline(WHOLE_TIMEOUT_S)
     while True:
         watch()
         missing = asyncio.run(missing_in(mgmtds))
         if not missing:
             return
-        if time.monotonic() > deadline:
+        if deadline.over:
             raise ClusterError(f"not whole after {WHOLE_TIMEOUT_S:g} s: {'; '.join(missing)}")
         time.sleep(POLL_S)
 
@@ -64,12 +65,13 @@ def missing_of(status: Mapping[str, Any]) -> list[str]:
 def compare_replicas(url: str) -> list[str]:
     """Return how the targets of chains differ."""
     command = [sys.executable, "-P", "-m", "kvstore", "check", "--cluster", url, "--json"]
+    timeout_s = CHECK_TIMEOUT_S * slowness()
     try:
         ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return [f"the replicas were not compared within {CHECK_TIMEOUT_S:g} s"]
+        return [f"the replicas were not compared within {timeout_s:g} s"]
     try:
         found = json.loads(ended.stdout)
         different = [each for chain in found["chains"] for each in chain["different"]]
