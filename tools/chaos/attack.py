@@ -93,8 +93,9 @@ def attack(
                 begun[step.index] = now_us()
                 doer.do(fault)
             elif step.index in begun:
+                since = begun.pop(step.index)
                 doer.undo(fault)
-                done.append(DoneFault(fault, begun.pop(step.index), now_us()))
+                done.append(DoneFault(fault, since, now_us()))
                 say(f"{time.monotonic() - start:7.2f} s  {fault}: over")
         wait_until(duration_s)
     finally:

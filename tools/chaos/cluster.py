@@ -35,7 +35,12 @@ from tools.chaos.patience import Deadline
 from tools.chaos.sanitizers import SanitizedPython, joined
 from tools.chaos.schedule import ClusterShape
 from tools.chaos.wall_clocks import WallClocks
-from tools.chaos.wholeness import compare_replicas, wait_until_whole
+from tools.chaos.wholeness import (
+    compare_replicas,
+    damaged_values,
+    wait_until_healed,
+    wait_until_whole,
+)
 
 PORTS = {"node": 7400, "mgmtd": 7300, "etcd": 2379}
 START_TIMEOUT_S = 60.0
@@ -103,6 +108,11 @@ class Cluster:
         return [self.members[place.name] for place in self._places if place.role == "node"]
 
     @property
+    def managers(self) -> list[Member]:
+        """Return etcd and all mgmtd, in the order of their start."""
+        return [self.members[place.name] for place in self._places if place.role != "node"]
+
+    @property
     def client_prefix(self) -> tuple[str, ...]:
         """What starts a command where clients are."""
         return () if self.network is None else self.network.command(CLIENTS)
@@ -151,6 +161,24 @@ class Cluster:
         """Raise MemberError when a member ended that no fault ended."""
         for member in self.members.values():
             member.check()
+
+    def cut_power(self, name: str) -> None:
+        """Let a member's disk lose power, where it has one of its own."""
+        if name in self.disks:
+            self.disks[name].cut_power()
+
+    def give_power(self, name: str) -> None:
+        """Undo cut_power()."""
+        if name in self.disks:
+            self.disks[name].give_power()
+
+    def wait_until_healed(self) -> None:
+        """Return once no target holds a damaged value; raises ClusterError when that takes long."""
+        wait_until_healed(self.url, self.check)
+
+    def damaged_values(self) -> list[str]:
+        """Return how many values of any target are damaged."""
+        return damaged_values(self.url)
 
     def compare_replicas(self) -> list[str]:
         """Return how the targets of chains differ."""

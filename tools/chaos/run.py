@@ -114,7 +114,7 @@ class Run:
         if cluster is None:
             remove_all(url, schedule.work)
         else:
-            self._problems += cluster.compare_replicas()
+            self._problems += cluster.compare_replicas() + cluster.damaged_values()
             cluster.stop()
         return origin
 

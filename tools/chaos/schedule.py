@@ -150,7 +150,7 @@ class Schedule:
                 raise ScheduleError(f"{fault}: `begin` is for commands, and for these only")
             if (fault.kind is FaultKind.CLOCK) != bool(fault.by_s):
                 raise ScheduleError(f"{fault}: `by_s` is for clocks, and for these only")
-            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK)
+            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK, FaultKind.BLACKOUT)
             if on_disk and not self.cluster.disk_mib:
                 raise ScheduleError(f"{fault}: takes a disk of its own: give [cluster] disk_mib")
             if self.cluster.url and fault.kind is not FaultKind.COMMAND:
