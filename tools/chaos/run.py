@@ -33,7 +33,7 @@ from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
 from tools.chaos.stalls import MACHINE, Stall, stall_rows, stalls_in
 from tools.chaos.wall_clocks import WallClockError, WallClocks
-from tools.chaos.wholeness import ClusterError
+from tools.chaos.wholeness import ClusterError, wait_until_theirs_is_whole
 from tools.history.check import check
 from tools.history.files import read_histories
 
@@ -108,7 +108,9 @@ class Run:
             pauses=self._pauses,
         )
         if cluster is not None:
-            self._wait_until_whole(cluster, watch)
+            self._wait_until_whole(lambda: cluster.wait_until_whole(watch))
+        elif schedule.cluster.mgmtds:
+            self._wait_until_whole(lambda: wait_until_theirs_is_whole(url, watch))
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
         if cluster is None:
@@ -118,10 +120,10 @@ class Run:
             cluster.stop()
         return origin
 
-    def _wait_until_whole(self, cluster: Cluster, watch: Callable[[], None]) -> None:
+    def _wait_until_whole(self, wait: Callable[[], None]) -> None:
         """Wait; what never comes is one problem, and others may be found all the same."""
         try:
-            cluster.wait_until_whole(watch)
+            wait()
         except ClusterError as error:
             self._problems.append(str(error))
 

@@ -6,7 +6,8 @@
     [cluster]                   # one that the harness starts, ...
     nodes = 3
     replicas = 3
-    # url = "kv://10.0.0.1:7400,10.0.0.2:7400/chaos"      ... or one of the operator's
+    # url = "kv://10.0.0.1:7300/chaos"      # ... or one of the operator's, here by its mgmtd;
+    # mgmtds = 0                            # unless the URL names nodes that are on their own
 
     [work]                      # see tools.chaos.work
     blocking_clients = 2

@@ -29,15 +29,33 @@ class ClusterError(Exception):
 
 def wait_until_whole(mgmtds: Sequence[Address], watch: Callable[[], None]) -> None:
     """Return once the cluster is whole; raises ClusterError when that takes too long."""
+    wait_until_nothing_is_missing(lambda: asyncio.run(missing_in(mgmtds)), watch)
+
+
+def wait_until_theirs_is_whole(url: str, watch: Callable[[], None]) -> None:
+    """Wait for a cluster of the operator's, whose URL says how it is reached."""
+    wait_until_nothing_is_missing(lambda: missing_at(url), watch)
+
+
+def wait_until_nothing_is_missing(
+    look: Callable[[], Sequence[str]], watch: Callable[[], None]
+) -> None:
+    """Look until nothing is missing; raises ClusterError when that takes too long."""
     deadline = Deadline(WHOLE_TIMEOUT_S)
     while True:
         watch()
-        missing = asyncio.run(missing_in(mgmtds))
+        missing = look()
         if not missing:
             return
         if deadline.over:
             raise ClusterError(f"not whole after {WHOLE_TIMEOUT_S:g} s: {'; '.join(missing)}")
         time.sleep(POLL_S)
+
+
+def missing_at(url: str) -> list[str]:
+    """Return what the command status says is missing."""
+    status = asked("status", url)
+    return [status] if isinstance(status, str) else missing_of(status)
 
 
 async def missing_in(mgmtds: Sequence[Address]) -> list[str]:
