@@ -66,6 +66,12 @@ def report_in(tmp_path: Path) -> dict[str, Any]:
     return found
 
 
+def totals_in(tmp_path: Path) -> dict[str, Any]:
+    (line,) = (tmp_path / "runs" / "totals.jsonl").read_text().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
 @pytest.mark.parametrize(
     ("shape", "faults", "duration_s"),
     [
@@ -84,8 +90,30 @@ def test_nothing_is_lost_or_out_of_order_when_processes_are_killed(
     report = report_in(tmp_path)
     assert report["good"]
     assert len(faults) == len(report["faults"])
-    assert report["operations"] > 200
+    assert report["operations"] > 50
     assert [] == processes_about(tmp_path)
+
+
+def test_a_cluster_of_the_operators_is_attacked_by_their_commands(tmp_path: Path) -> None:
+    home = tmp_path / "theirs"
+    up = [sys.executable, "-m", "kvstore", "up", "--dir", str(home), "--nodes", "3"]
+    subprocess.run(up, cwd=ROOT, capture_output=True, check=True)
+    try:
+        found = json.loads((home / "cluster.json").read_text())
+        shape = ClusterShape(url=found["url"])
+        kill = f"kill -9 {found['nodes'][0]['pid']}"
+        fault = Fault(FaultKind.COMMAND, "node 1", 1.0, 2.0, begin=kill, end=" ".join(up))
+        command = write(tmp_path, shape, (fault,), 5.0)
+
+        ended = subprocess.run(
+            command, cwd=ROOT, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    finally:
+        subprocess.run([*up[:3], "down", *up[4:6]], cwd=ROOT, capture_output=True, check=True)
+
+    assert 0 == ended.returncode, ended.stdout.decode() + ended.stderr.decode()
+    assert report_in(tmp_path)["good"]
+    assert ["command node 1"] == list(totals_in(tmp_path)["faults"])
 
 
 def test_what_is_interrupted_leaves_no_process(tmp_path: Path) -> None:

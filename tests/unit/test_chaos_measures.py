@@ -1,5 +1,7 @@
 """What the harness of faults measures and records, without a cluster."""
 
+from dataclasses import replace
+
 import pytest
 
 import kvstore
@@ -45,6 +47,16 @@ def test_a_stall_goes_on_until_something_succeeds() -> None:
     ]
 
     assert [Stall("key", True, 0, 201_000)] == list(stalls_in(history))
+
+
+def test_a_stall_is_not_the_time_in_which_nobody_asked() -> None:
+    late = replace(asked(Kind.SET, 0, None, U), given_up=200_000)
+    history = [late, asked(Kind.SET, 30_000, 30_001), asked(Kind.SET, 31_000, 31_100)]
+
+    stalls = [(stall.begun, stall.ended) for stall in stalls_in(history)]
+
+    assert [(0, 200_000), (31_000_000, 31_100_000)] == stalls
+    assert [Stall("key", True, 0, 200_000)] == list(stalls_in([late]))
 
 
 def test_a_stall_belongs_to_the_faults_that_were_there_or_else_to_the_last_one() -> None:

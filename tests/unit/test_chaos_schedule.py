@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.chaos.attack import steps_of
-from tools.chaos.drawing import draw_schedule, drawable
+from tools.chaos.drawing import POWERS, draw_schedule, drawable, same_place
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
 from tools.chaos.run import prefixed
 from tools.chaos.schedule import (
@@ -83,6 +83,24 @@ def test_no_member_has_two_faults_at_once() -> None:
                 assert apart or fault.on != other.on
 
 
+def test_what_loses_power_has_a_disk_and_has_promised_to_survive_it() -> None:
+    for seed in range(60):
+        schedule = drawn(seed)
+        if any(fault.kind in POWERS for fault in schedule.faults):
+            assert schedule.cluster.disk_mib
+            assert "sync" == schedule.cluster.durability
+
+
+def test_a_fault_of_all_of_a_role_is_alone_with_them_but_not_with_others() -> None:
+    outage = Fault(FaultKind.OUTAGE, "node", 5.0, 3.0)
+
+    assert same_place(outage, KILL)
+    assert same_place(outage, replace(outage, kind=FaultKind.BLACKOUT))
+    assert not same_place(outage, replace(KILL, on="mgmtd-1"))
+    assert not same_place(outage, replace(outage, kind=FaultKind.NO_MGMTD, on="mgmtd and etcd"))
+    assert same_place(replace(KILL, kind=FaultKind.FLIP), replace(KILL, on="mgmtd-1"))
+
+
 def test_a_kind_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="earthquake"):
         drawable(["kill", "earthquake"])
@@ -103,6 +121,7 @@ def test_of_two_steps_at_once_the_undoing_comes_first() -> None:
         ("duration_s = 9\nspeed = 1", "speed: no such key"),
         ("duration_s = 9\n[cluster]\nreplicas = 4", "no chain of 4 replicas"),
         ("duration_s = 9\n[cluster]\nnodes = 'x'", r"\[cluster\] nodes: expected int"),
+        ("duration_s = 9\n[cluster]\nsanitize = 'msan'", "asan and tsan"),
         ("duration_s = 9\n[work]\nkey = 3", r"\[work\] key: no such key"),
         ("duration_s = 9\n[[faults]]\nkind = 'quake'\non = 'a'\nat_s = 1\nfor_s = 1", "quake"),
         ("duration_s = 9\n[[faults]]\nkind = 'kill'\non = 'a'\nat_s = 8\nfor_s = 2", "after the"),

@@ -6,11 +6,13 @@ to it meanwhile; faults on other members are not touched.
 
 import signal
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tools.chaos.clients import Clients
 from tools.chaos.cluster import CLIENTS, Cluster
+from tools.chaos.configs import DISK
+from tools.chaos.damage import flip_bits
 from tools.chaos.kinds import FaultKind
 from tools.chaos.member import Member
 from tools.chaos.schedule import Fault
@@ -18,6 +20,9 @@ from tools.chaos.schedule import Fault
 COMMAND_TIMEOUT_S = 120.0
 SLOW_DELAY_MS = 30.0
 SLOW_RATE_MBIT = 20.0
+RATE_MBIT = 4.0
+FLIPS_MAX = 500
+"""Bits turned on a target at once."""
 
 
 class ActionError(Exception):
@@ -50,10 +55,14 @@ class Actions:
             FaultKind.PART: Action(self._cut, self._heal),
             FaultKind.PART_ONE_WAY: Action(self._cut, self._heal),
             FaultKind.SLOW: Action(self._slow, self._quicken),
+            FaultKind.RATE: Action(self._limit, self._quicken),
             FaultKind.FULL: Action(self._fill, self._empty),
             FaultKind.DISK: Action(self._break_disk, self._replace_disk),
+            FaultKind.FLIP: Action(self._flip, self._wait_until_healed),
             FaultKind.CLOCK: Action(self._jump, self._jump_back),
             FaultKind.OUTAGE: Action(self._outage, self._outage_over),
+            FaultKind.BLACKOUT: Action(self._black_out, self._blackout_over),
+            FaultKind.NO_MGMTD: Action(self._kill_managers, self._start_managers),
             FaultKind.ROLL: Action(self._roll, nothing),
         }
 
@@ -92,13 +101,17 @@ class Actions:
         self._member(fault).signal(signal.SIGCONT)
 
     def _outage(self, fault: Fault) -> None:
-        for member in self._cluster.nodes:
-            member.signal(signal.SIGKILL)
-        for member in self._cluster.nodes:
-            member.kill()
+        kill_all(self._cluster.nodes)
 
     def _outage_over(self, fault: Fault) -> None:
         for member in self._cluster.nodes:
+            self._cluster.restart(member)
+
+    def _kill_managers(self, fault: Fault) -> None:
+        kill_all(self._cluster.managers)
+
+    def _start_managers(self, fault: Fault) -> None:
+        for member in self._cluster.managers:
             self._cluster.restart(member)
 
     def _roll(self, fault: Fault) -> None:
@@ -135,15 +148,33 @@ class Actions:
 
     def _power(self, fault: Fault) -> None:
         self._cut(fault)  # nobody hears the sockets close
+        self._cluster.cut_power(fault.on)
         self._member(fault).kill()
 
     def _power_back(self, fault: Fault) -> None:
+        self._cluster.give_power(fault.on)
         self._heal(fault)
         self._start(fault)
+
+    def _black_out(self, fault: Fault) -> None:
+        names = [member.name for member in self._cluster.nodes]
+        for name in names:
+            self._cut(replace(fault, on=name))
+        for name in names:
+            self._cluster.cut_power(name)
+        kill_all(self._cluster.nodes)
+
+    def _blackout_over(self, fault: Fault) -> None:
+        for member in self._cluster.nodes:
+            self._power_back(replace(fault, on=member.name))
 
     def _slow(self, fault: Fault) -> None:
         assert self._cluster.network is not None
         self._cluster.network.slow(fault.on, SLOW_DELAY_MS, SLOW_RATE_MBIT)
+
+    def _limit(self, fault: Fault) -> None:
+        assert self._cluster.network is not None
+        self._cluster.network.limit(fault.on, RATE_MBIT)
 
     def _quicken(self, fault: Fault) -> None:
         assert self._cluster.network is not None
@@ -167,6 +198,14 @@ class Actions:
         self._cluster.disks[fault.on].replace()
         self._start(fault)
         self._cluster.wait_until_whole(self._cluster.check)
+
+    def _flip(self, fault: Fault) -> None:
+        # A value that is damaged everywhere is lost: the other copies have to be whole.
+        self._cluster.wait_until_whole(self._cluster.check)
+        flip_bits(self._member(fault).home / DISK, FLIPS_MAX)
+
+    def _wait_until_healed(self, fault: Fault) -> None:
+        self._cluster.wait_until_healed()
 
     # Clocks.
 
@@ -197,6 +236,14 @@ class Commands:
             subprocess.run(command, shell=True, check=True, timeout=COMMAND_TIMEOUT_S)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             raise ActionError(f"{fault}: {error}") from error
+
+
+def kill_all(members: Sequence[Member]) -> None:
+    """kill -9, all at once."""
+    for member in members:
+        member.signal(signal.SIGKILL)
+    for member in members:
+        member.kill()
 
 
 def nothing(fault: Fault) -> None:

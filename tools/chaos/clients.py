@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.chaos.member import Member
+from tools.chaos.sanitizers import SanitizedPython
 from tools.chaos.schedule import Work
 
 
@@ -20,8 +21,10 @@ class Clients:
         directory: Path,
         prefix: Sequence[str],
         seed: int,
+        sanitized: SanitizedPython | None = None,
     ) -> None:
         """Start nothing yet; *prefix* starts a command where clients are."""
+        self._sanitized = sanitized
         self._arguments = (str(schedule), url)
         self._work = work
         self._directory = directory
@@ -40,10 +43,14 @@ class Clients:
         number = len(self.members) + 1
         home = self._directory / f"client-{number}"
         home.mkdir(parents=True)
-        module = (sys.executable, "-m", "tools.chaos.client")
+        module: tuple[str, ...] = (sys.executable, "-m", "tools.chaos.client")
+        environment = {}
+        if self._sanitized is not None:
+            module = (*self._sanitized.prefix, self._sanitized.python, "-P", *module[1:])
+            environment = self._sanitized.environment(home)
         history = str(home / f"client-{number}.history")
         command = (*self._prefix, *module, *self._arguments, str(number), face, history)
-        member = Member(f"client-{number} ({face})", command, home)
+        member = Member(f"client-{number} ({face})", command, home, environment=environment)
         self.members.append(member)
         member.start()
 

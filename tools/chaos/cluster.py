@@ -12,6 +12,7 @@ each key has one target, and waits for it.
 """
 
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +31,16 @@ from tools.chaos.configs import (
 from tools.chaos.disks import Disk
 from tools.chaos.member import Member, MemberError
 from tools.chaos.network import Network
+from tools.chaos.patience import Deadline
+from tools.chaos.sanitizers import SanitizedPython, joined
 from tools.chaos.schedule import ClusterShape
 from tools.chaos.wall_clocks import WallClocks
-from tools.chaos.wholeness import compare_replicas, wait_until_whole
+from tools.chaos.wholeness import (
+    compare_replicas,
+    damaged_values,
+    wait_until_healed,
+    wait_until_whole,
+)
 
 PORTS = {"node": 7400, "mgmtd": 7300, "etcd": 2379}
 START_TIMEOUT_S = 60.0
@@ -65,8 +73,10 @@ class Cluster:
         shape: ClusterShape,
         network: Network | None,
         wall_clocks: WallClocks | None,
+        sanitized: SanitizedPython | None = None,
     ) -> None:
         """Make places and configurations; start nothing yet."""
+        self._sanitized = sanitized
         self.wall_clocks = wall_clocks
         self.directory = directory
         self.shape = shape
@@ -96,6 +106,11 @@ class Cluster:
     def nodes(self) -> list[Member]:
         """Return the storage nodes."""
         return [self.members[place.name] for place in self._places if place.role == "node"]
+
+    @property
+    def managers(self) -> list[Member]:
+        """Return etcd and all mgmtd, in the order of their start."""
+        return [self.members[place.name] for place in self._places if place.role != "node"]
 
     @property
     def client_prefix(self) -> tuple[str, ...]:
@@ -133,10 +148,10 @@ class Cluster:
             wait_until_whole(self._addresses("mgmtd"), watch)
 
     def _wait_until(self, member: Member, served: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = Deadline(START_TIMEOUT_S)
         while not served():
             member.check()
-            if time.monotonic() > deadline:
+            if deadline.over:
                 raise MemberError(
                     f"{member.name} does not serve after {START_TIMEOUT_S:g} s: see {member.log}"
                 )
@@ -146,6 +161,24 @@ class Cluster:
         """Raise MemberError when a member ended that no fault ended."""
         for member in self.members.values():
             member.check()
+
+    def cut_power(self, name: str) -> None:
+        """Let a member's disk lose power, where it has one of its own."""
+        if name in self.disks:
+            self.disks[name].cut_power()
+
+    def give_power(self, name: str) -> None:
+        """Undo cut_power()."""
+        if name in self.disks:
+            self.disks[name].give_power()
+
+    def wait_until_healed(self) -> None:
+        """Return once no target holds a damaged value; raises ClusterError when that takes long."""
+        wait_until_healed(self.url, self.check)
+
+    def damaged_values(self) -> list[str]:
+        """Return how many values of any target are damaged."""
+        return damaged_values(self.url)
 
     def compare_replicas(self) -> list[str]:
         """Return how the targets of chains differ."""
@@ -188,9 +221,14 @@ class Cluster:
             (*place.prefix, *self._command(place, home)),
             home,
             clock_s=len(self.members) * CLOCK_STEP_S if ahead else 0,
-            environment={}
-            if self.wall_clocks is None
-            else self.wall_clocks.environment(place.name),
+            environment=self._environment(place, home),
+        )
+
+    def _environment(self, place: Place, home: Path) -> dict[str, str]:
+        watched = self._sanitized is not None and place.role == "node"
+        return joined(
+            self._sanitized.environment(home) if self._sanitized and watched else {},
+            self.wall_clocks.environment(place.name) if self.wall_clocks else {},
         )
 
     def _command(self, place: Place, home: Path) -> tuple[str, ...]:
@@ -205,7 +243,10 @@ class Cluster:
         learns: dict[str, object] = {"routing": str(self.directory / "routing.json")}
         if self.shape.mgmtds:
             learns = {"mgmtd": [str(address) for address in self._addresses("mgmtd")]}
-        return node_command(home, place.number, self.shape, place.address, learns)
+        sanitized = self._sanitized
+        python = sys.executable if sanitized is None else sanitized.python
+        command = node_command(home, place.number, self.shape, place.address, learns, python)
+        return command if sanitized is None else (*sanitized.prefix, *command)
 
     def _metadata(self) -> str:
         etcds = self._addresses("etcd")

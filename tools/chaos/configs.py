@@ -34,6 +34,7 @@ def node_command(
     shape: ClusterShape,
     address: Address,
     cluster: Mapping[str, object],
+    python: str,
 ) -> tuple[str, ...]:
     """Write a node's configuration; *cluster* says how it learns of the others."""
     values: dict[str, object] = {
@@ -54,7 +55,7 @@ def node_command(
         text += "\n[[targets]]\n" + toml_of({"target": target, "directory": directory})
     path = home / "node.toml"
     path.write_text(text, encoding="utf-8")
-    return (sys.executable, "-P", "-m", "kvstore", "storage", "--config", str(path))
+    return (python, "-P", "-m", "kvstore", "storage", "--config", str(path))
 
 
 def mgmtd_command(

@@ -4,12 +4,16 @@
      home/backing     image, in a file system in memory
 
 A disk fails when its image is cut to nothing and the memory around it is full: whatever is read or
-written then ends with EIO. Mounts and loop devices go with the sandbox. Needs root; where user
-namespaces give the links, a disk is in memory itself, and can be filled, but not fail.
+written then ends with EIO. It loses power when the file system is shut down at once: what no flush
+asked for is gone, and the journal says what is left. Mounts and loop devices go with the sandbox.
+Needs root; where user namespaces give the links, a disk is in memory itself, and can be filled, but
+neither fail nor lose power.
 """
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -19,6 +23,11 @@ IMAGE = "image"
 BALLAST = "ballast"
 SPARE_MIB = 8
 """Of the memory around an image."""
+
+JOURNAL_MIB = 4
+EXT4_SHUTDOWN = 0x8004587D
+"""_IOR('X', 125, __u32): the file system ends as by loss of power."""
+NO_LOG_FLUSH = struct.pack("I", 2)
 
 UNMOUNT_TIMEOUT_S = 20.0
 POLL_S = 0.05
@@ -66,8 +75,11 @@ class Disk:
         image = self._backing / IMAGE
         with image.open("wb") as file:
             file.truncate(self._size_mib * MIB)
-        run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", str(image))
-        run("mount", "-o", "loop", str(image), str(self.folder))
+        run("mkfs.ext4", "-q", "-F", "-J", f"size={JOURNAL_MIB}", str(image))
+        self._mount()
+
+    def _mount(self) -> None:
+        run("mount", "-o", "loop", str(self._backing / IMAGE), str(self.folder))
 
     def fill(self) -> None:
         """Take all the space that is left."""
@@ -82,6 +94,22 @@ class Disk:
         assert self._images
         os.truncate(self._backing / IMAGE, 0)
         fill(self._backing / BALLAST)
+
+    def cut_power(self) -> None:
+        """Lose what was not flushed, and answer nothing any more; in memory, lose nothing."""
+        if not self._images:
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, EXT4_SHUTDOWN, NO_LOG_FLUSH)
+        finally:
+            os.close(folder)
+
+    def give_power(self) -> None:
+        """Undo cut_power(); nobody may use the disk meanwhile."""
+        if self._images:
+            unmount(self.folder)
+            self._mount()
 
     def replace(self) -> None:
         """Put an empty disk in its place; nobody may use the old one any more."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tools.chaos.kinds import DRAWN, TRAITS, FaultKind
+from tools.chaos.outcome import role_of
 from tools.chaos.schedule import ClusterShape, Fault, Schedule, Work
 
 CALM_S = 3.0
@@ -22,8 +23,11 @@ ROLL_S = 25.0
 DISK_MIB = 768
 """More than the capacity of a node: it is the fault that fills it."""
 CLOCK_JUMPS_S = (-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)
-ALONE = (FaultKind.ROLL, FaultKind.OUTAGE, FaultKind.DISK)
-"""Faults during which there is no other."""
+ALONE = (FaultKind.ROLL, FaultKind.DISK, FaultKind.FLIP)
+"""Faults during which there is no other: all copies but one have to be whole."""
+POWERS = (FaultKind.POWER, FaultKind.BLACKOUT)
+"""Faults by which an acknowledged update is lost everywhere, where durability is less than sync."""
+OWN_DISKS = (FaultKind.FULL, FaultKind.DISK, *POWERS)
 OVERLAP_SHARE = 0.3
 """How often the next fault begins before the last one was undone."""
 KINDS_MIN = 3
@@ -49,7 +53,9 @@ def draw_schedule(
     usable = [
         kind
         for kind in kinds
-        if (links or not TRAITS[kind].links) and (disks or not TRAITS[kind].root)
+        if (links or not TRAITS[kind].links)
+        and (disks or not TRAITS[kind].root)
+        and (kind not in POWERS or not disks or cluster.durability == "sync")
     ]
     mix = (
         usable
@@ -57,7 +63,7 @@ def draw_schedule(
         else source.sample(usable, source.randint(KINDS_MIN, len(usable)))
     )
     faults = list(draw_faults(source, duration_s, cluster, mix)) if mix else []
-    if any(fault.kind in (FaultKind.FULL, FaultKind.DISK) for fault in faults):
+    if links and any(fault.kind in OWN_DISKS for fault in faults):
         cluster = replace(cluster, disk_mib=DISK_MIB)
     schedule = Schedule(seed, duration_s, cluster, work, tuple(faults))
     schedule.check()
@@ -76,7 +82,7 @@ def draw_cluster(source: random.Random, given: Mapping[str, int]) -> ClusterShap
         mgmtds=mgmtds,
         targets_per_node=source.choice((1, 2)),
         # Durability "memory" promises nothing when all replicas are killed, as some faults do.
-        durability=source.choice(("disk", "disk", "sync")),
+        durability=source.choice(("disk", "sync")),
     )
 
 
@@ -114,11 +120,11 @@ def draw_fault(
     """Return a fault of a kind on somebody."""
     traits = TRAITS[kind]
     names = members_of(cluster)
-    blank = Fault(kind, "cluster", at_s, for_s)
+    blank = Fault(kind, " and ".join(traits.whole) or "cluster", at_s, for_s)
     if not traits.roles:
         return blank
     if traits.pair:
-        on, to = source.sample(names["node"] + names["mgmtd"] + names["client"], 2)
+        on, to = source.sample([name for role in names.values() for name in role], 2)
         return replace(blank, on=on, to=to)
     if kind is FaultKind.CLOCK:
         blank = replace(blank, by_s=source.choice(CLOCK_JUMPS_S))
@@ -131,6 +137,7 @@ def members_of(cluster: ClusterShape) -> dict[str, list[str]]:
     return {
         "node": [f"node-{number}" for number in range(1, cluster.nodes + 1)],
         "mgmtd": [f"mgmtd-{number}" for number in range(1, cluster.mgmtds + 1)],
+        "etcd": ["etcd-1"] if cluster.mgmtds > 1 else [],
         "client": ["clients"],
     }
 
@@ -141,8 +148,19 @@ def same_place(fault: Fault, other: Fault) -> bool:
         fault.at_s <= other.at_s + other.for_s + GAP_S[0]
         and other.at_s <= fault.at_s + fault.for_s + GAP_S[0]
     )
-    whole = fault.kind in ALONE or other.kind in ALONE
-    return together and (fault.on == other.on or whole)
+    alone = fault.kind in ALONE or other.kind in ALONE
+    return together and (alone or same_members(fault, other))
+
+
+def same_members(fault: Fault, other: Fault) -> bool:
+    """Whether two faults are on the same member, or one of them is on all of the other's role."""
+    whole, others = TRAITS[fault.kind].whole, TRAITS[other.kind].whole
+    return (
+        fault.on == other.on
+        or role_of(fault.on) in others
+        or role_of(other.on) in whole
+        or not set(whole).isdisjoint(others)
+    )
 
 
 def drawable(names: Sequence[str]) -> list[FaultKind]:

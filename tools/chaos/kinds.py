@@ -17,10 +17,14 @@ class FaultKind(StrEnum):
     PART = "part"
     PART_ONE_WAY = "part-one-way"
     SLOW = "slow"
+    RATE = "rate"
     FULL = "full"
     DISK = "disk"
+    FLIP = "flip"
     CLOCK = "clock"
     OUTAGE = "outage"
+    BLACKOUT = "blackout"
+    NO_MGMTD = "no-mgmtd"
     ROLL = "roll"
     COMMAND = "command"
 
@@ -38,25 +42,44 @@ class Traits:
     """Whether it is between two members."""
     roles: tuple[str, ...] = ("node",)
     """Whom a drawn schedule does it to."""
+    whole: tuple[str, ...] = ()
+    """Of which roles it is done to all members."""
 
 
+MANAGERS = ("mgmtd", "etcd")
 TRAITS = {
-    FaultKind.KILL: Traits("kill -9, started again", roles=("node", "mgmtd", "client")),
-    FaultKind.STOP: Traits("asked to end, started again", roles=("node", "mgmtd")),
-    FaultKind.PAUSE: Traits("SIGSTOP, then SIGCONT", roles=("node", "mgmtd")),
+    FaultKind.KILL: Traits("kill -9, started again", roles=("node", *MANAGERS, "client")),
+    FaultKind.STOP: Traits("asked to end, started again", roles=("node", *MANAGERS)),
+    FaultKind.PAUSE: Traits("SIGSTOP, then SIGCONT", roles=("node", *MANAGERS)),
     FaultKind.POWER: Traits(
-        "link cut and kill -9 at once, as when a machine loses power", links=True
+        "link cut and kill -9 at once, as when a machine loses power; what its disk was not asked "
+        "to flush is lost, where it has one of its own",
+        links=True,
     ),
-    FaultKind.CUT: Traits("link cut, both ways", links=True, roles=("node", "mgmtd")),
-    FaultKind.CUT_IN: Traits("nothing reaches it", links=True, roles=("node", "mgmtd")),
-    FaultKind.CUT_OUT: Traits("nothing that it sends arrives", links=True, roles=("node", "mgmtd")),
+    FaultKind.CUT: Traits("link cut, both ways", links=True, roles=("node", *MANAGERS)),
+    FaultKind.CUT_IN: Traits("nothing reaches it", links=True, roles=("node", *MANAGERS)),
+    FaultKind.CUT_OUT: Traits(
+        "nothing that it sends arrives", links=True, roles=("node", *MANAGERS)
+    ),
     FaultKind.PART: Traits("nothing passes between two", links=True, pair=True),
     FaultKind.PART_ONE_WAY: Traits("nothing passes from one to another", links=True, pair=True),
     FaultKind.SLOW: Traits("a slow link", links=True),
+    FaultKind.RATE: Traits("a link of a low rate", links=True),
     FaultKind.FULL: Traits("its file system is full", links=True),
-    FaultKind.DISK: Traits("its disk fails, and is replaced by an empty one", root=True),
+    FaultKind.DISK: Traits(
+        "its disk fails, EIO for all, and is replaced by an empty one", root=True
+    ),
+    FaultKind.FLIP: Traits("bits of its stored values are turned; it has to heal"),
     FaultKind.CLOCK: Traits("its wall clock jumps, and back", roles=("node", "mgmtd")),
-    FaultKind.OUTAGE: Traits("kill -9 of all storage nodes, started again", roles=()),
+    FaultKind.OUTAGE: Traits(
+        "kill -9 of all storage nodes, started again", roles=(), whole=("node",)
+    ),
+    FaultKind.BLACKOUT: Traits(
+        "power of all storage nodes at once", root=True, roles=(), whole=("node",)
+    ),
+    FaultKind.NO_MGMTD: Traits(
+        "kill -9 of all mgmtd and etcd, started again", roles=(), whole=MANAGERS
+    ),
     FaultKind.ROLL: Traits("each storage node asked to end and started, one by one", roles=()),
     FaultKind.COMMAND: Traits("a command of the operator's", roles=()),
 }

@@ -3,12 +3,12 @@
 In a cluster of the operator's the keys are deleted after that.
 """
 
-import time
 from pathlib import Path
 
 import kvstore
 from tools.chaos.calls import Calls, failed
 from tools.chaos.client import Recorder, open_blocking
+from tools.chaos.patience import Deadline
 from tools.chaos.schedule import Work
 from tools.chaos.values import ValueCoder
 from tools.chaos.work import Ask, key_of
@@ -27,9 +27,9 @@ class LastReadError(Exception):
 
 def read_all(url: str, work: Work, history: Path) -> None:
     """Read every key; raises LastReadError when the cluster does not answer in time."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = Deadline(DEADLINE_S)
     calls = Calls(ValueCoder(), 1, work.size_max)
-    store = open_blocking(url, lambda: time.monotonic() > deadline)
+    store = open_blocking(url, lambda: deadline.over)
     if store is None:
         raise LastReadError(f"no node can be reached within {DEADLINE_S:g} s after the last fault")
     with store, HistoryWriter(history, CLIENT, "last reads") as writer:
@@ -47,7 +47,7 @@ def remove_all(url: str, work: Work) -> None:
 
 
 def read_until_answered(
-    ask: Ask, calls: Calls, store: kvstore.Store, recorder: Recorder, deadline: float
+    ask: Ask, calls: Calls, store: kvstore.Store, recorder: Recorder, deadline: Deadline
 ) -> None:
     """Read one key, again where that fails."""
     while True:
@@ -56,7 +56,7 @@ def read_until_answered(
             value, read = calls.of(ask, store)
         except kvstore.KVStoreError as error:
             recorder.end(number, failed(ask, error))
-            if time.monotonic() > deadline:
+            if deadline.over:
                 raise LastReadError(f"{ask.keys[0]} cannot be read at the end: {error}") from error
         else:
             recorder.end(number, read(value))

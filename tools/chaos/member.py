@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tools.chaos.patience import slowness
+
 END_TIMEOUT_S = 40.0
 """After which a member that was asked to end is killed, and the run fails."""
 
@@ -81,7 +83,7 @@ class Member:
         """kill -9."""
         self.expected_down = True
         self.signal(signal.SIGKILL)
-        self._wait(END_TIMEOUT_S)
+        self._wait(END_TIMEOUT_S * slowness())
 
     def stop(self) -> None:
         """Ask it to end, and wait until it has; raises MemberError when it does not."""
@@ -96,7 +98,7 @@ class Member:
     def wait_for_end(self) -> None:
         """Wait until it has ended; raises MemberError when it does not, or failed."""
         try:
-            self._wait(END_TIMEOUT_S)
+            self._wait(END_TIMEOUT_S * slowness())
         except subprocess.TimeoutExpired as error:
             self.kill()
             raise MemberError(

@@ -21,6 +21,7 @@ HARNESS = f"{PREFIX}.254"
 NOWHERE = "02:00:00:00:00:01"
 MEMBERS_MAX = 200
 DELAY_LIMIT_PACKETS = 10_000
+QUEUE = ("qdisc", "replace", "dev", DEVICE, "root")
 
 
 class NetworkError(Exception):
@@ -102,14 +103,17 @@ class Network:
 
     def slow(self, name: str, delay_ms: float, rate_mbit: float) -> None:
         """Delay what a member sends, where the kernel can; otherwise limit how much."""
-        where = ("qdisc", "replace", "dev", DEVICE, "root")
         delay = ("netem", "delay", f"{delay_ms}ms", "limit", str(DELAY_LIMIT_PACKETS))
-        rate = ("tbf", "rate", f"{rate_mbit}mbit", "burst", "32kb", "latency", "300ms")
         try:
-            run("tc", "-n", name, *where, *delay)
+            run("tc", "-n", name, *QUEUE, *delay)
         except NetworkError:
-            run("tc", "-n", name, *where, *rate)
+            self.limit(name, rate_mbit)
+
+    def limit(self, name: str, rate_mbit: float) -> None:
+        """Limit how much a member sends."""
+        rate = ("tbf", "rate", f"{rate_mbit}mbit", "burst", "32kb", "latency", "300ms")
+        run("tc", "-n", name, *QUEUE, *rate)
 
     def quicken(self, name: str) -> None:
-        """Take slow() back."""
+        """Take slow() or limit() back."""
         run("tc", "-n", name, "qdisc", "delete", "dev", DEVICE, "root")

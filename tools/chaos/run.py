@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tools.chaos.actions import Actions, Commands
+from tools.chaos.actions import ActionError, Actions, Commands
 from tools.chaos.attack import Doer, DoneFault, Pause, attack
 from tools.chaos.client import now_us
 from tools.chaos.clients import Clients
@@ -20,17 +20,29 @@ from tools.chaos.disks import DiskError
 from tools.chaos.kinds import FaultKind
 from tools.chaos.last_reads import LastReadError, read_all, remove_all
 from tools.chaos.member import MemberError
-from tools.chaos.network import Network
+from tools.chaos.network import Network, NetworkError
 from tools.chaos.outcome import Outcome, windows_of
+from tools.chaos.sanitizers import (
+    SanitizedPython,
+    Sanitizer,
+    SanitizerError,
+    build,
+    reports_in,
+)
 from tools.chaos.schedule import Schedule, write_schedule
 from tools.chaos.series import series_of
 from tools.chaos.stalls import MACHINE, Stall, stall_rows, stalls_in
 from tools.chaos.wall_clocks import WallClockError, WallClocks
-from tools.chaos.wholeness import ClusterError
+from tools.chaos.wholeness import ClusterError, wait_until_theirs_is_whole
 from tools.history.check import check
 from tools.history.files import read_histories
 
 Say = Callable[[str], None]
+EXPECTED = (
+    *(MemberError, LastReadError, ClusterError, WallClockError, DiskError),
+    *(ActionError, NetworkError, SanitizerError),
+)
+"""What ends a run, and is what the report says of it."""
 
 
 class Run:
@@ -45,6 +57,7 @@ class Run:
         self._problems: list[str] = []
         self._faults: list[DoneFault] = []
         self._pauses: list[Pause] = []
+        self._sanitized: SanitizedPython | None = None
 
     def run(self) -> Outcome:
         """Do it all; returns what came of it."""
@@ -54,12 +67,15 @@ class Run:
         with ExitStack() as stack:
             try:
                 origin = self._attack(path, stack)
-            except (MemberError, LastReadError, ClusterError, WallClockError, DiskError) as error:
+            except EXPECTED as error:
                 self._problems.append(str(error))
+        self._problems += reports_in(self._directory)
         return self._outcome(origin, path)
 
     def _attack(self, path: Path, stack: ExitStack) -> int:
         schedule = self._schedule
+        if schedule.cluster.sanitize:
+            self._sanitized = build(Sanitizer(schedule.cluster.sanitize))
         cluster = self._cluster(stack)
         url = schedule.cluster.url if cluster is None else cluster.url
         prefix = () if cluster is None else cluster.client_prefix
@@ -70,6 +86,7 @@ class Run:
             self._directory / "clients",
             prefix,
             schedule.seed,
+            self._sanitized,
         )
         stack.callback(clients.clean_up)
         clients.start()
@@ -91,20 +108,22 @@ class Run:
             pauses=self._pauses,
         )
         if cluster is not None:
-            self._wait_until_whole(cluster, watch)
+            self._wait_until_whole(lambda: cluster.wait_until_whole(watch))
+        elif schedule.cluster.mgmtds:
+            self._wait_until_whole(lambda: wait_until_theirs_is_whole(url, watch))
         clients.stop()
         read_all(url, schedule.work, self._directory / "clients" / "last.history")
         if cluster is None:
             remove_all(url, schedule.work)
         else:
-            self._problems += cluster.compare_replicas()
+            self._problems += cluster.compare_replicas() + cluster.damaged_values()
             cluster.stop()
         return origin
 
-    def _wait_until_whole(self, cluster: Cluster, watch: Callable[[], None]) -> None:
+    def _wait_until_whole(self, wait: Callable[[], None]) -> None:
         """Wait; what never comes is one problem, and others may be found all the same."""
         try:
-            cluster.wait_until_whole(watch)
+            wait()
         except ClusterError as error:
             self._problems.append(str(error))
 
@@ -119,7 +138,7 @@ class Run:
         clocks = None
         if any(fault.kind is FaultKind.CLOCK for fault in self._schedule.faults):
             clocks = WallClocks(self._directory)
-        cluster = Cluster(self._directory, self._schedule.cluster, network, clocks)
+        cluster = Cluster(self._directory, self._schedule.cluster, network, clocks, self._sanitized)
         stack.callback(cluster.clean_up)
         cluster.start()
         self._say(f"{cluster.url} serves")

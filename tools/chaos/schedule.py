@@ -6,7 +6,8 @@
     [cluster]                   # one that the harness starts, ...
     nodes = 3
     replicas = 3
-    # url = "kv://10.0.0.1:7400,10.0.0.2:7400/chaos"      ... or one of the operator's
+    # url = "kv://10.0.0.1:7300/chaos"      # ... or one of the operator's, here by its mgmtd;
+    # mgmtds = 0                            # unless the URL names nodes that are on their own
 
     [work]                      # see tools.chaos.work
     blocking_clients = 2
@@ -44,6 +45,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tools.chaos.kinds import TRAITS, FaultKind
+from tools.chaos.sanitizers import Sanitizer
 
 FAULTS_MAX = 10_000
 DURATION_S_MAX = 24 * 3600.0
@@ -91,6 +93,8 @@ class ClusterShape:
     url: str = ""
     clocks: bool = True
     """Whether each member has a monotonic clock of its own, as machines have."""
+    sanitize: str = ""
+    """Of which sanitizer's build nodes and clients are: `asan`, `tsan`, or the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ class Schedule:
             )
         if len(self.faults) > FAULTS_MAX:
             raise ScheduleError(f"{len(self.faults)} faults, {FAULTS_MAX} is the limit")
+        if self.cluster.sanitize not in ("", *Sanitizer):
+            raise ScheduleError(f"sanitize = {self.cluster.sanitize!r}: asan and tsan there are")
         for fault in self.faults:
             if fault.at_s < 0 or fault.for_s < 0:
                 raise ScheduleError(f"{fault}: at_s and for_s are not negative")
@@ -145,7 +151,7 @@ class Schedule:
                 raise ScheduleError(f"{fault}: `begin` is for commands, and for these only")
             if (fault.kind is FaultKind.CLOCK) != bool(fault.by_s):
                 raise ScheduleError(f"{fault}: `by_s` is for clocks, and for these only")
-            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK)
+            on_disk = fault.kind in (FaultKind.FULL, FaultKind.DISK, FaultKind.BLACKOUT)
             if on_disk and not self.cluster.disk_mib:
                 raise ScheduleError(f"{fault}: takes a disk of its own: give [cluster] disk_mib")
             if self.cluster.url and fault.kind is not FaultKind.COMMAND:

@@ -1,9 +1,9 @@
 """How long each key could not be read, or not be written, and under which fault.
 
 A key stalls from the call of an operation until the answer of one that succeeds: its own answer, or
-where it failed or nobody knows, that of the next one called on the key. Reads and writes are
-told apart. A stall belongs to all faults that were there meanwhile; where none was, to the last one
-that was over, unless that is long ago.
+where it failed or nobody knows, that of the next one called on the key, less the time in which
+nobody asked. Reads and writes are told apart. A stall belongs to all faults that were there
+meanwhile; where none was, to the last one that was over, unless that is long ago.
 """
 
 from collections import defaultdict
@@ -16,7 +16,11 @@ AFTERMATH_US = 5_000_000
 """How long after it was undone a fault is taken for the cause."""
 STALL_US_MIN = 20_000
 """Shorter ones are no stalls: a busy machine has them all the time."""
+UNASKED_US = 1_000_000
+"""When nobody calls for so long after a failure, the stall ends with it."""
 CALM = "no fault"
+TOGETHER = " + "
+"""Between the names of faults that were there at once."""
 MACHINE = ""
 """The key of stalls of the machine itself, which no key can have: what is shorter may be noise."""
 
@@ -74,18 +78,28 @@ def stalls_in(history: Iterable[Operation]) -> Iterator[Stall]:
 
 
 def stalls_of_key(key: str, operations: Sequence[Operation], *, writing: bool) -> Iterator[Stall]:
-    """Yield the stalls of one key; what never succeeded again until the end is not counted."""
-    waiting: int | None = None
+    """Yield the stalls of one key."""
+    for begun, ended in waits_of(operations):
+        if ended - begun >= STALL_US_MIN:
+            yield Stall(key, writing, begun, ended)
+
+
+def waits_of(operations: Sequence[Operation]) -> Iterator[tuple[int, int]]:
+    """Yield from when until when somebody waited for one key, in the order of calls."""
+    begun: int | None = None
+    until = 0
     for operation in operations:
+        if begun is not None and operation.called - until > UNASKED_US:
+            yield begun, until
+            begun = None
         if operation.failing:
-            waiting = operation.called if waiting is None else waiting
-            continue
-        if operation.ended is None:
-            continue
-        begun = operation.called if waiting is None else waiting
-        waiting = None
-        if operation.ended - begun >= STALL_US_MIN:
-            yield Stall(key, writing, begun, operation.ended)
+            begun = operation.called if begun is None else begun
+            until = max(until, operation.given_up or operation.ended or operation.called)
+        elif operation.ended is not None:
+            yield operation.called if begun is None else begun, operation.ended
+            begun = None
+    if begun is not None:
+        yield begun, until
 
 
 def cause_of(stall: Stall, windows: Sequence[Window]) -> str:
@@ -93,7 +107,7 @@ def cause_of(stall: Stall, windows: Sequence[Window]) -> str:
     begun = [window for window in windows if window.begun <= stall.ended]
     there = sorted({window.name for window in begun if stall.begun <= window.undone})
     if there:
-        return " + ".join(there)
+        return TOGETHER.join(there)
     over = [window for window in begun if stall.begun <= window.undone + AFTERMATH_US]
     return max(over, key=lambda window: window.undone).name if over else CALM
 

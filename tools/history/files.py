@@ -143,6 +143,7 @@ def ended_operations(client: int, batch: Batch, end: Sequence[Any]) -> Iterator[
             ended=None if answer is Answer.UNKNOWN else ended,
             answer=answer,
             error=error if answer in (Answer.UNKNOWN, Answer.FAILED) else "",
+            given_up=ended if answer is Answer.UNKNOWN else None,
         )
 
 

@@ -5,7 +5,7 @@ end may take effect at any later time, or never. Times are microseconds on one c
 number, which no two writes share; wrong bytes are the caller's to notice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 UNCLEAR = "unclear"
@@ -61,6 +61,8 @@ class Operation:
     answer: Answer
     error: str = ""
     """Of an operation that failed, or whose outcome is unknown: which."""
+    given_up: int | None = field(default=None, compare=False)
+    """When the caller of one whose outcome is unknown stopped waiting, if it lived so long."""
 
     @property
     def failing(self) -> bool:
