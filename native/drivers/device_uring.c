@@ -301,7 +301,7 @@ static void uring_submit(kv_device *device, kv_io **ios, size_t count)
     for (size_t i = 0; i < count; i++) {
         kv_driver_files_check(ios[i]);
         if (ios[i]->kind != KV_IO_FLUSH)
-            kv_uring_memory_prepare(&uring->memory, &uring->ring, ios[i]->memory, ios[i]->size);
+            kv_uring_memory_prepare(&uring->memory, ios[i]->memory, ios[i]->size);
     }
     pthread_mutex_lock(&uring->lock);
     for (size_t i = 0; i < count; i++) {
@@ -487,5 +487,6 @@ void kv_device_uring_refuse_memory(kv_device *device)
 
 uint32_t kv_device_uring_segments(kv_device *device)
 {
+    kv_uring_memory_settle(&device_of(device)->memory);
     return kv_uring_memory_registered(&device_of(device)->memory);
 }

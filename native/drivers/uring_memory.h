@@ -1,8 +1,14 @@
 /* Memory registered with a ring, which spares the kernel pinning it for every operation.
  *
- * Memory is given in regions and registered in segments, each when an operation first touches it,
- * because registering also makes its pages present. A segment that the kernel refuses is used
- * unregistered from then on: registration is a saving, never a condition. */
+ *   UNTRIED ──an operation touches it──► WANTED ──► REGISTERED, or REFUSED
+ *      └─────one before it is used────► AHEAD ──an operation touches it──► USED ──► REGISTERED
+ *
+ * Memory is given in regions and registered in segments, each once an operation has touched it or
+ * the one before it. Fresh pages may take long to become present, tens of milliseconds for a few
+ * megabytes on a virtual machine, and registering holds up whoever uses the ring: so a thread of its
+ * own makes the pages present first, ahead of use, and operations go by unregistered memory
+ * meanwhile. What the kernel refuses is used unregistered from then on: registration is a saving,
+ * never a condition. */
 #ifndef KV_URING_MEMORY_H
 #define KV_URING_MEMORY_H
 
@@ -24,7 +30,14 @@ typedef struct kv_uring_region {
 } kv_uring_region;
 
 typedef struct kv_uring_memory {
-    pthread_mutex_t lock;        /* over registering; finding takes none */
+    pthread_mutex_t lock;        /* over adding regions, and all waiting; finding takes none */
+    pthread_cond_t changed;      /* a segment is wanted, or none is any more */
+    pthread_t thread;
+    bool started;
+    bool stopping;
+    bool asked;                  /* segments may be wanted that the thread has not seen */
+    bool resting;                /* it found nothing to do */
+    kv_uring *ring;
     atomic_uint region_count;    /* entries of `regions` below it never change */
     uint32_t segment_count;
     atomic_bool exhausted;       /* the kernel pins no more for us */
@@ -40,16 +53,17 @@ void kv_uring_memory_close(kv_uring_memory *memory);
  * has no such registration; the region is then used unregistered. */
 int kv_uring_memory_add(kv_uring_memory *memory, kv_uring *ring, void *base, size_t size,
                         size_t segment_size);
-/* Register the segments that [base, base + size) touches, those not tried yet. */
-void kv_uring_memory_prepare(kv_uring_memory *memory, kv_uring *ring, const void *base,
-                             size_t size);
+/* Have the segments registered that [base, base + size) touches, those not tried yet, soon. */
+void kv_uring_memory_prepare(kv_uring_memory *memory, const void *base, size_t size);
 /* The registered segment that the whole of [base, base + size) lies in, or -1. */
 int kv_uring_memory_find(kv_uring_memory *memory, const void *base, size_t size);
 
+/* Wait until every segment that was wanted has been tried. */
+void kv_uring_memory_settle(kv_uring_memory *memory);
 /* Segments that are registered. */
 uint32_t kv_uring_memory_registered(kv_uring_memory *memory);
 
-/* Unpin everything, so that the owner may unmap it at once. */
+/* End the thread, and unpin everything, so that the owner may unmap it at once. */
 void kv_uring_memory_release(kv_uring_memory *memory, kv_uring *ring);
 /* Register nothing from now on, as if the kernel refused. */
 void kv_uring_memory_refuse(kv_uring_memory *memory);

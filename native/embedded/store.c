@@ -235,7 +235,10 @@ static int store_open_locked(kv_store *store, const kv_store_options *options, c
 
     if (result < 0)
         return result;
-    result = kv_region_open(memory, true, &store->region);
+    /* A huge page is made present all at once, by whoever touches it first: on virtual machines that
+     * took 10 to 100 ms, during which a node that had just started answered nobody. Plain pages cost
+     * microseconds each, and the gain of huge ones shows in large tiers only. */
+    result = kv_region_open(memory, memory >= KV_MEMORY_HUGE_SIZE_MIN, &store->region);
     if (result < 0) {
         snprintf(message, KV_MESSAGE_SIZE, "no memory for a DRAM tier of %llu bytes",
                  (unsigned long long)memory);

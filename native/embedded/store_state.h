@@ -19,6 +19,7 @@
 #define KV_MEMORY_SIZE_DEFAULT (256ull << 20)
 #define KV_TIMEOUT_MS_DEFAULT 30000u
 #define KV_DEADLINE_CHECK_MS 50u         /* how late an asynchronous deadline may be noticed */
+#define KV_MEMORY_HUGE_SIZE_MIN (1ull << 30) /* a smaller DRAM tier has plain pages: see store.c */
 #define KV_REGISTER_SIZE (8u << 20)      /* memory is registered with the device in pieces of this size */
 #define KV_DRIVER_THREADS_DEFAULT 8u
 

@@ -60,6 +60,9 @@ def around(
     waiting = [
         (ended - called) * MS for of_key in calls for called, ended in of_key if ended >= event_at
     ]
+    answered = [
+        (ended - called) * MS for of_key in calls for called, ended in of_key if ended < event_at
+    ]
     return {
         "count": len(before) + len(after),
         "stall_ms": longest_stall_ms(calls, event_at, end_at),
@@ -69,6 +72,7 @@ def around(
             start_at,
         ),
         "longest_ms": max(waiting, default=0.0),
+        "before_longest_ms": max(answered, default=0.0),
         "before_p50_ms": quantile(before or [0.0], 0.5),
         "before_rare_ms": quantile(before or [0.0], RARE),
         "after_rare_ms": quantile(after or [0.0], RARE),
