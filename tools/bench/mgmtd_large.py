@@ -17,7 +17,8 @@ from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, RoutingVersion, S
 from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.metadata.election import campaign
 from kvstore.cluster.metadata.rocks import RocksStore, open_rocks
-from kvstore.cluster.mgmtd.draft import Proposal, basis_of
+from kvstore.cluster.mgmtd.basis import basis_of
+from kvstore.cluster.mgmtd.draft import Proposal
 from kvstore.cluster.mgmtd.ledger import Ledger
 from kvstore.cluster.mgmtd.persistence import take_over
 from kvstore.cluster.mgmtd.server import Mgmtd
