@@ -46,7 +46,7 @@ class Delta:
 def delta_between(before: RoutingInfo, after: RoutingInfo) -> Delta:
     """Return what leads from one version to another of the same cluster."""
     assert before.cluster == after.cluster
-    replaced, moves = _slot_changes(before.slot_tables, after.slot_tables)
+    replaced, moves = slot_changes(before.slot_tables, after.slot_tables)
     return Delta(
         base=before.version,
         version=after.version,
@@ -111,9 +111,10 @@ def _merged(
     return merged
 
 
-def _slot_changes(
+def slot_changes(
     before: Mapping[SlotTableId, SlotTable], after: Mapping[SlotTableId, SlotTable]
 ) -> tuple[dict[SlotTableId, SlotTable], dict[SlotTableId, dict[int, ChainId]]]:
+    """Return the tables that are new or of another size, and the slots that moved in the others."""
     replaced: dict[SlotTableId, SlotTable] = {}
     moves: dict[SlotTableId, dict[int, ChainId]] = {}
     for id, table in after.items():

@@ -138,7 +138,7 @@ def problems_of(routing: RoutingInfo) -> Iterator[str]:
             yield f"target {target.id} is on node {target.node}, which is not known"
     yield from _chain_problems(routing)
     for table in routing.slot_tables.values():
-        yield from _slot_problems(table, routing)
+        yield from slot_problems(table, routing)
     for policy in routing.namespaces.values():
         if policy.slot_table not in routing.slot_tables:
             yield f"namespace {policy.name!r} uses slot table {policy.slot_table}: not known"
@@ -185,7 +185,8 @@ def _order_problems(chain: Chain) -> Iterator[str]:
         yield f"chain {chain.id} has a target twice"
 
 
-def _slot_problems(table: SlotTable, routing: RoutingInfo) -> Iterator[str]:
+def slot_problems(table: SlotTable, routing: RoutingInfo) -> Iterator[str]:
+    """Name every inconsistency of a slot table."""
     if not is_power_of_two(len(table.chains)):
         yield f"slot table {table.id} has {len(table.chains)} slots, which is no power of two"
     for chain in sorted(set(table.chains) - routing.chains.keys() - {NO_CHAIN}):

@@ -26,21 +26,24 @@ has to be told so. A slot plan says which slots are to move; rebalance with appl
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from kvstore.cluster.chains import remove_target as without_target
 from kvstore.cluster.ids import ID_MAX, ChainId, NodeId, SlotTableId, TargetId
-from kvstore.cluster.mgmtd.first_chains import (
+from kvstore.cluster.mgmtd.forming import Wanted
+from kvstore.cluster.mgmtd.ledger import NO_TARGET
+from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, set_namespace
+from kvstore.cluster.mgmtd.new_chains import (
     even,
-    make_chains,
     next_chain_id,
     put_row,
     targets_of,
     weight_of,
 )
-from kvstore.cluster.mgmtd.ledger import NO_TARGET
-from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, set_namespace
 from kvstore.cluster.mgmtd.parameters import Parameters
+from kvstore.cluster.mgmtd.repair import members_of
 from kvstore.cluster.mgmtd.restart import restart_chain
+from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.slot_moves import key_of, planned, record_moves
 from kvstore.cluster.mgmtd.spares import Spares, row_of
@@ -59,6 +62,8 @@ from kvstore.cluster.routing import (
 from kvstore.cluster.states import NodeState
 from kvstore.errors import ChainChangeError, InvalidOptionError, PlacementError
 
+CREATE_CHAINS = "create_chains"
+"""The one operation that goes on over many drafts; see `forming`."""
 MOVES_MAX = 64
 """Replacements that one operation records; the rest follows when these are done."""
 
@@ -72,7 +77,8 @@ def operate(
     found = OPERATIONS.get(operation)
     if found is None:
         raise InvalidOptionError(
-            f"{operation!r} is no operation; there is {', '.join(sorted(OPERATIONS))}"
+            f"{operation!r} is no operation; there is"
+            f" {', '.join(sorted((*OPERATIONS, CREATE_CHAINS)))}"
         )
     taken = Parameters(operation, parameters)
     answer = found(situation, taken)
@@ -80,23 +86,17 @@ def operate(
     return answer
 
 
-def create_chains(situation: Situation, parameters: Parameters) -> dict[str, object]:
-    """Make chains of the targets that are in none."""
-    settings = situation.settings
+def wanted_chains(settings: Settings, given: Mapping[str, object]) -> Wanted:
+    """Return what chains an operator wants made of the targets that are in none."""
+    parameters = Parameters(CREATE_CHAINS, given)
     replicas = parameters.count("replicas", settings.replicas, 1, CHAIN_TARGETS_MAX)
     spares = parameters.count("spares", settings.spares, 0, ID_MAX)
     slots = parameters.count("slots", settings.slots, 1, SLOTS_MAX)
     seed = parameters.count("seed", settings.seed, 0, ID_MAX)
     if not is_power_of_two(slots):
         raise InvalidOptionError(f"slots: a power of two, not {slots}")
-    return make_chains(
-        situation.draft,
-        situation.is_open,
-        replicas=replicas,
-        spares=spares,
-        slots=slots,
-        seed=seed,
-    )
+    parameters.check_all_used()
+    return Wanted(replicas, spares, slots, seed)
 
 
 def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
@@ -110,7 +110,7 @@ def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object
             f"node {node.id} cannot leave: {len(plan.dissolved)} of its targets find no spare that"
             " fits on another node; add targets to other nodes first"
         )
-    draft.nodes[node.id] = _with_state(node, NodeState.DRAINING)
+    draft.put_node(replace(node, state=NodeState.DRAINING))
     return {"replacements": _record(situation, plan.moves)}
 
 
@@ -122,7 +122,7 @@ def resume_node(situation: Situation, parameters: Parameters) -> dict[str, objec
         raise InvalidOptionError(f"node {node.id} is {node.state.name.lower()}, not draining")
     member = situation.members.get(node.id)
     alive = member is not None and member.alive(situation.now_ns)
-    draft.nodes[node.id] = _with_state(node, NodeState.ACTIVE if alive else NodeState.FAILED)
+    draft.put_node(replace(node, state=NodeState.ACTIVE if alive else NodeState.FAILED))
     given_up = [
         target
         for target, joins in draft.leaving.items()
@@ -140,7 +140,7 @@ def remove_node(situation: Situation, parameters: Parameters) -> dict[str, objec
     member = situation.members.get(node.id)
     if member is not None and member.alive(situation.now_ns):
         raise ChainChangeError(f"node {node.id} is alive: stop it first")
-    targets = [target.id for target in draft.targets.values() if target.node == node.id]
+    targets = draft.targets_on(node.id)
     if used := [target for target in targets if draft.chain_of(target) is not None]:
         raise ChainChangeError(
             f"node {node.id} has targets in chains ({_some(used)}): kvstore admin drain-node"
@@ -148,7 +148,7 @@ def remove_node(situation: Situation, parameters: Parameters) -> dict[str, objec
         )
     for target in targets:
         _forget(situation, target)
-    draft.nodes.remove(node.id)
+    draft.forget_node(node.id)
     return {"node": node.id, "targets": sorted(targets)}
 
 
@@ -253,7 +253,6 @@ def slot_plan(situation: Situation, parameters: Parameters) -> dict[str, object]
 
 OPERATIONS: Mapping[str, Operation] = {
     "status": status,
-    "create_chains": create_chains,
     "drain_node": drain_node,
     "resume_node": resume_node,
     "remove_node": remove_node,
@@ -277,10 +276,6 @@ def _node(situation: Situation, parameters: Parameters) -> Node:
     if node is None:
         raise InvalidOptionError(f"node {id} is not known: kvstore status lists the nodes")
     return node
-
-
-def _with_state(node: Node, state: NodeState) -> Node:
-    return Node(node.id, node.kind, state, node.addresses, node.rack, node.incarnation)
 
 
 def _target(situation: Situation, parameters: Parameters, name: str) -> TargetId:
@@ -375,12 +370,12 @@ def _moves_of(situation: Situation, table: SlotTable) -> dict[int, ChainId]:
         for chain in other.chains
     }
     weights = {
-        chain.id: weight_of(draft, chain)
+        chain.id: weight_of(draft, members_of(chain))
         for chain in draft.chains.values()
         if chain.id not in others and len(chain.targets) >= (replicas or 1)
     }
     for chain in set(planned(draft, table)):
-        weights.setdefault(chain, weight_of(draft, draft.chains[chain]))
+        weights.setdefault(chain, weight_of(draft, members_of(draft.chains[chain])))
     return reweighted(planned(draft, table), even(weights))
 
 

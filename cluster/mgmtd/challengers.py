@@ -55,7 +55,7 @@ class Challengers:
         )
 
     def admitted(
-        self, dead: Callable[[NodeId], bool], now_ns: int
+        self, is_alive: Callable[[NodeId], bool], now_ns: int
     ) -> tuple[list[Register], list[Effect]]:
         """Return those whose earlier start is dead, and tell those who have waited too long."""
         registers: list[Register] = []
@@ -63,7 +63,7 @@ class Challengers:
         for id, waiting in list(self._waiting.items()):
             if now_ns >= waiting.event.deadline_ns:
                 effects.append(late(waiting.event.ticket))
-            elif dead(id):
+            elif not is_alive(id):
                 registers.append(waiting.event)
             else:
                 continue
@@ -78,6 +78,16 @@ def refused(event: Register, why: str) -> list[Effect]:
         Note("registration refused", about, warning=True),
         Refuse(event.ticket, RegistrationError(why)),
     ]
+
+
+def behind(event: Register, known: Node) -> list[Effect]:
+    """Return what tells a node that it registers an earlier start than the one that is known."""
+    behind_s = (known.incarnation - event.registration.incarnation) / 1e9
+    return refused(
+        event,
+        f"node {known.id} registers a start {behind_s:.0f} s before the one that is known: set its"
+        " clock right, and start it again",
+    )
 
 
 def late(ticket: int) -> Effect:

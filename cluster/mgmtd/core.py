@@ -16,18 +16,22 @@ What always holds:
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 
 from kvstore.cluster.ids import ChainId, Epoch, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
-from kvstore.cluster.mgmtd.admin import READING, operate
-from kvstore.cluster.mgmtd.challengers import Challengers, late, refused
+from kvstore.cluster.mgmtd.admin import CREATE_CHAINS, READING, operate, wanted_chains
+from kvstore.cluster.mgmtd.basis import Basis
+from kvstore.cluster.mgmtd.challengers import Challengers, behind, late, refused
 from kvstore.cluster.mgmtd.doubts import Doubts
-from kvstore.cluster.mgmtd.draft import Basis, Draft, Proposal
+from kvstore.cluster.mgmtd.draft import Draft, Proposal
 from kvstore.cluster.mgmtd.events import (
     Answer,
     Ask,
     Beat,
+    Continue,
     Disconnected,
     Effect,
     Event,
@@ -36,6 +40,7 @@ from kvstore.cluster.mgmtd.events import (
     Probe,
     Probed,
     ProbeOutcome,
+    Proceed,
     Publish,
     Refuse,
     Register,
@@ -45,24 +50,27 @@ from kvstore.cluster.mgmtd.events import (
     Suspect,
     Tick,
 )
-from kvstore.cluster.mgmtd.first_chains import form_first_chains
-from kvstore.cluster.mgmtd.judging import judge_chains, judge_nodes
+from kvstore.cluster.mgmtd.forming import Forming
+from kvstore.cluster.mgmtd.judging import judge_chains, judge_nodes, matters
 from kvstore.cluster.mgmtd.ledger import MoveKey, blocked
-from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members, TargetIndex
+from kvstore.cluster.mgmtd.members import NO_SESSION, Member, Members
 from kvstore.cluster.mgmtd.messages import HeartbeatAnswer, TargetReport
 from kvstore.cluster.mgmtd.registration import check_loopback, register_node, settle_identity
 from kvstore.cluster.mgmtd.repair import Repair, retiring
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.slot_moves import NOTHING_TOLD, Moving, told
+from kvstore.cluster.mgmtd.spares import Open
 from kvstore.cluster.mgmtd.unsettled import Unsettled
 from kvstore.cluster.mgmtd.wire import decode_states
-from kvstore.cluster.states import LocalState, NodeState, PublicState
+from kvstore.cluster.states import LocalState, NodeState
 from kvstore.cluster.transitions import NO_REPORT, Report
 from kvstore.errors import BusyError, KVStoreError, NotRegisteredError
 
 QUEUE_MAX = 4096
 """Requests that wait for a proposal; more are refused."""
+CHAINS_A_STEP = 500
+"""That are judged at once, beside those of nodes that were found dead just now."""
 PAUSE_MS = 500
 """Between two ticks: longer, and mgmtd itself was not running, so that silence proves nothing."""
 REPAIR_MS = 1000
@@ -94,7 +102,7 @@ class Core:
         self._repair_due = True
         self._repaired_ns = now_ns
         self._effects: list[Effect] = []
-        self._node_targets = TargetIndex()
+        self._forming = Forming()
         self._moving_due = True
         self._moving_since_ns: dict[MoveKey, int] = {}
         self._find_retiring()
@@ -119,6 +127,8 @@ class Core:
                 self._on_saved(now_ns)
             case Tick():
                 self._on_tick(now_ns)
+            case Proceed():
+                self._effects.extend(self._forming.advance())
         self._advance(now_ns)
         return self._effects
 
@@ -165,21 +175,9 @@ class Core:
         reports = decode_states(event.states)
         for target in member.reports.keys() | reports.keys():
             before, after = member.reports.get(target), reports.get(target)
-            if before != after and self._matters(target, before, after):
+            if before != after and matters(self.basis, target, before, after):
                 self._touch(target)
         member.reports, member.states = reports, event.states
-
-    def _matters(
-        self, target: TargetId, before: TargetReport | None, after: TargetReport | None
-    ) -> bool:
-        """Say whether a chain may change by a report; a target that serves on changes none."""
-        open_before = before is not None and before.local is not LocalState.OFFLINE
-        open_after = after is not None and after.local is not LocalState.OFFLINE
-        if open_before != open_after or before is None or after is None:
-            return True
-        id = self.basis.chain_of.get(target)
-        serving = PublicState.SERVING
-        return id is not None and target not in self.basis.routing.chains[id].in_state(serving)
 
     def _may_serve(self, member: Member, routing_version: int) -> bool:
         node = self.basis.routing.nodes.get(member.id)
@@ -188,7 +186,7 @@ class Core:
         return routing_version >= member.fence and self.basis.routing.version >= member.fence
 
     def _revive(self, member: Member) -> None:
-        member.dead = False
+        self.members.revive(member)
         self._judge_due = True
         for target in member.reports:
             self._touch(target)
@@ -228,7 +226,7 @@ class Core:
         self._gone(member, "its process is gone")
 
     def _gone(self, member: Member, why: str) -> None:
-        member.gone(why)
+        self.members.gone(member, why)
         self._judge_due = True
 
     def _on_disconnected(self, event: Disconnected, now_ns: int) -> None:
@@ -259,12 +257,7 @@ class Core:
         id, incarnation = event.registration.id, event.registration.incarnation
         node, member = self.basis.routing.nodes.get(id), self.members.get(id)
         if node is not None and incarnation < node.incarnation:
-            behind_s = (node.incarnation - incarnation) / 1e9
-            why = (
-                f"node {id} registers a start {behind_s:.0f} s before the one that is known: set"
-                " its clock right, and start it again"
-            )
-            self._effects.extend(refused(event, why))
+            self._effects.extend(behind(event, node))
         elif member is None or member.incarnation == incarnation or not member.alive(now_ns):
             self._on_request(event, now_ns)
         else:
@@ -301,6 +294,7 @@ class Core:
             or self._dirty
             or self._judge_due
             or self._repair_due
+            or self._forming.planned
             or (self._moving_due and self.basis.ledger.slot_moves)
         )
         if self._saving is not None or not due:
@@ -308,12 +302,10 @@ class Core:
         draft = Draft(self.basis)
         self._take_requests(draft, now_ns)
         self._judge_due = False
-        fenced, effects = judge_nodes(draft, self.members, now_ns)
+        fenced, effects = judge_nodes(draft, self.members.to_judge(now_ns), now_ns)
         self._effects.extend(effects)
-        for member in fenced:
-            self._touch_node(member.id)
-        self._form_first_chains(draft, now_ns)
-        self._judge_chains(draft, now_ns)
+        self._judge_chains(draft, fenced, now_ns)
+        self._form_chains(draft, now_ns)
         if self._repair_due:
             self._repair(draft, now_ns)
         self._moving_due = False
@@ -347,11 +339,8 @@ class Core:
     def _admitted(self, now_ns: int) -> list[Register]:
         """Return the later starts of nodes whose earlier one is dead."""
 
-        def dead(node: NodeId) -> bool:
-            member = self.members.get(node)
-            return member is None or not member.alive(now_ns)
-
-        registers, effects = self._challengers.admitted(dead, now_ns)
+        is_alive = partial(self._is_alive, now_ns=now_ns)
+        registers, effects = self._challengers.admitted(is_alive, now_ns)
         self._effects.extend(effects)
         return registers
 
@@ -378,8 +367,13 @@ class Core:
             case Leave(ticket, id, incarnation):
                 member = self.members.get(id)
                 if member is not None and member.incarnation == incarnation:
-                    member.gone("it said that it leaves")
+                    self.members.gone(member, "it said that it leaves")
                 self._answers.append(Answer(ticket, None))
+            case Ask(ticket, operation, parameters) if operation == CREATE_CHAINS:
+                wanted = wanted_chains(self.settings, parameters)
+                known, is_open = self._known(now_ns)
+                self._forming.begin(known, wanted, is_open, ticket)
+                self._effects.extend(self._forming.advance())
             case Ask(ticket, operation, parameters):
                 result = operate(self._situation(draft, now_ns), operation, parameters)
                 self._effects.append(Note("operated", {"operation": operation, **parameters}))
@@ -387,53 +381,46 @@ class Core:
 
     def _take_register(self, draft: Draft, event: Register, now_ns: int) -> None:
         registration = event.registration
-        others = [
-            draft.nodes[member.id]
-            for member in self.members
-            if member.id != registration.id and member.alive(now_ns) and member.id in draft.nodes
-        ]
-        register_node(draft, registration, others)
+        register_node(draft, registration, partial(self._is_alive, now_ns=now_ns))
         check_loopback(registration, event.comes_from)
         self._answers.append(Answer(event.ticket, Registered()))
         known = self.members.get(registration.id)
         if known is not None and known.incarnation == registration.incarnation:
             self.members.bind(known, event.session)
             return
-        member = Member(
-            registration.id,
-            registration.incarnation,
-            self.settings.terms.mgmtd_end_ns(now_ns),
-            heard=True,
-            heard_ns=now_ns,
-            fence=draft.version,
-        )
+        end_ns = self.settings.terms.mgmtd_end_ns(now_ns)
+        member = Member(registration.id, registration.incarnation, end_ns, heard=True)
+        member.heard_ns, member.fence = now_ns, draft.version
         self.members.add(member)
         self.members.bind(member, event.session)
         for target in registration.targets:
-            identity = draft.identities[target.id]
-            if identity.replaced_by is not None:
+            self._blocked.discard(target.id)
+            if draft.identities[target.id].replaced_by is not None:
                 self._blocked.add(target.id)
-            else:
-                self._blocked.discard(target.id)
         self._touch_node(member.id)
-        about = {"node": member.id, "targets": len(registration.targets)}
-        self._effects.append(
-            Note("node registered", {**about, "addresses": registration.addresses})
-        )
+        about = {"node": member.id, "addresses": registration.addresses}
+        self._effects.append(Note("node registered", about))
 
-    def _form_first_chains(self, draft: Draft, now_ns: int) -> None:
+    def _form_chains(self, draft: Draft, now_ns: int) -> None:
+        """Begin with the first chains where they are due, and put what is planned."""
         if self.settings.expected_nodes and not self.basis.routing.slot_tables:
-            formed = form_first_chains(
-                draft, self.settings, lambda target: self._open(draft, target, now_ns)
-            )
-            if formed is not None:
-                self._effects.append(Note("chains made", formed))
+            known, is_open = self._known(now_ns)
+            if self._forming.begin_first(known, self.settings, is_open):
+                self._effects.extend(self._forming.advance())
+        is_open = partial(self._open, draft, now_ns=now_ns)
+        answers, effects = self._forming.put(draft, is_open)
+        self._answers.extend(answers)
+        self._effects.extend(effects)
 
-    def _judge_chains(self, draft: Draft, now_ns: int) -> None:
-        dirty, self._dirty = self._dirty, set()
-        self._effects.extend(
-            judge_chains(draft, dirty, lambda id: self._report(draft, id, now_ns), now_ns)
-        )
+    def _judge_chains(self, draft: Draft, fenced: Iterable[Member], now_ns: int) -> None:
+        """Judge the chains of who was found dead, and others as far as this step goes."""
+        found = {chain for member in fenced for chain in self._chains_on(member.id)}
+        found.update(islice(self._dirty, CHAINS_A_STEP))
+        self._dirty -= found
+        if self._dirty:
+            self._effects.append(Continue())
+        report = partial(self._report, draft, now_ns=now_ns)
+        self._effects.extend(judge_chains(draft, found, report, now_ns))
         for target in sorted(self._blocked):
             if not settle_identity(draft, target):
                 self._blocked.discard(target)
@@ -444,7 +431,7 @@ class Core:
         self._repaired_ns = now_ns
         Repair(
             draft,
-            lambda target: self._open(draft, target, now_ns),
+            partial(self._open, draft, now_ns=now_ns),
             unsettled=self._unsettled.chains,
             wanted=self._unsettled.wanted(),
             overdue=self._unsettled.overdue(self.settings.spare_after_ms, now_ns),
@@ -453,13 +440,22 @@ class Core:
 
     # What follows from what is in force.
 
+    def _known(self, now_ns: int) -> tuple[Draft, Open]:
+        """Return what is in force, to be read."""
+        draft = Draft(self.basis)
+        return draft, partial(self._open, draft, now_ns=now_ns)
+
+    def _is_alive(self, node: NodeId, now_ns: int) -> bool:
+        member = self.members.get(node)
+        return member is not None and member.alive(now_ns)
+
     def _situation(self, draft: Draft, now_ns: int) -> Situation:
         return Situation(
             draft=draft,
             settings=self.settings,
             epoch=self.epoch,
             members=self.members,
-            is_open=lambda target: self._open(draft, target, now_ns),
+            is_open=partial(self._open, draft, now_ns=now_ns),
             said=partial(self._said, now_ns=now_ns),
             wanted=self._unsettled.wanted(),
             blocked=frozenset(self._blocked),
@@ -496,5 +492,9 @@ class Core:
 
     def _touch_node(self, node: NodeId) -> None:
         """Have the chains of a node's targets judged again."""
-        for target in self._node_targets.of(node, self.basis.routing.targets):
-            self._touch(target)
+        self._dirty.update(self._chains_on(node))
+
+    def _chains_on(self, node: NodeId) -> Iterator[ChainId]:
+        targets = self.basis.targets_on.get(node, ())
+        chains = (self.basis.chain_of.get(target) for target in targets)
+        return (chain for chain in chains if chain is not None)

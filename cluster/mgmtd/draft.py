@@ -4,16 +4,29 @@ A draft is laid over what is in force and changes none of it. What is wrong with
 taken back to the mark before it; `finish` makes the proposal that is saved and then published.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sized
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
-from kvstore.cluster.delta import Delta, delta_between
+from kvstore.cluster.delta import Delta, slot_changes
 from kvstore.cluster.ids import ChainId, NodeId, RoutingVersion, SlotTableId, TargetId
-from kvstore.cluster.mgmtd.ledger import Identity, Ledger, MoveKey, SlotMove, records_between
+from kvstore.cluster.mgmtd.basis import Basis, uuids_of
+from kvstore.cluster.mgmtd.ledger import (
+    IDENTITY,
+    LEAVING,
+    MOVE,
+    TABLE,
+    Identity,
+    Ledger,
+    MoveKey,
+    SlotMove,
+    records_of,
+)
+from kvstore.cluster.mgmtd.overlay import Overlay
 from kvstore.cluster.routing import (
+    NO_CHAIN,
     Chain,
     NamespacePolicy,
     Node,
@@ -21,81 +34,15 @@ from kvstore.cluster.routing import (
     SlotTable,
     Target,
     problems_of,
+    slot_problems,
 )
 
 RECORDS_MAX = 90
 """Of one proposal, so that it fits one transaction of the metadata store (128 operations)."""
 
+Key = TypeVar("Key", bound=Hashable)
 Id = TypeVar("Id", bound=Hashable)
 Value = TypeVar("Value")
-
-
-class Overlay(Generic[Id, Value]):
-    """A mapping, and what is to be different about it."""
-
-    def __init__(self, base: Mapping[Id, Value]) -> None:
-        """Begin without a change."""
-        self._base = base
-        self.changed: dict[Id, Value | None] = {}
-        """None stands for what is removed."""
-
-    def __getitem__(self, id: Id) -> Value:
-        """Return what is there now."""
-        value = self.get(id)
-        if value is None:
-            raise KeyError(id)
-        return value
-
-    def __contains__(self, id: Id) -> bool:
-        """Say whether it is there now."""
-        return self.get(id) is not None
-
-    def __setitem__(self, id: Id, value: Value) -> None:
-        """Put in, or replace."""
-        self.changed[id] = value
-
-    def get(self, id: Id) -> Value | None:
-        """Return what is there now; None where there is nothing."""
-        return self.changed[id] if id in self.changed else self._base.get(id)
-
-    def remove(self, id: Id) -> None:
-        """Take out."""
-        self.changed[id] = None
-
-    def values(self) -> Iterator[Value]:
-        """Yield everything that is there now."""
-        for id, value in self._base.items():
-            if id not in self.changed:
-                yield value
-        yield from (value for value in self.changed.values() if value is not None)
-
-    def items(self) -> Iterator[tuple[Id, Value]]:
-        """Yield everything that is there now, with its id."""
-        for id, value in self._base.items():
-            if id not in self.changed:
-                yield id, value
-        yield from ((id, value) for id, value in self.changed.items() if value is not None)
-
-    def mark(self) -> Callable[[], None]:
-        """Return what takes back everything that is changed from now on."""
-        changed = dict(self.changed)
-
-        def take_back() -> None:
-            self.changed = changed
-
-        return take_back
-
-    def result(self) -> Mapping[Id, Value]:
-        """Return the mapping with its changes; the one below where there is none."""
-        if not self.changed:
-            return self._base
-        merged = dict(self._base)
-        for id, value in self.changed.items():
-            if value is None:
-                merged.pop(id, None)
-            else:
-                merged[id] = value
-        return merged
 
 
 class Part(Protocol):
@@ -107,23 +54,6 @@ class Part(Protocol):
 
     def mark(self) -> Callable[[], None]:
         """Return what takes back everything that is changed from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What is in force, and the chain of each target, which follows from it."""
-
-    routing: RoutingInfo
-    ledger: Ledger
-    chain_of: Mapping[TargetId, ChainId]
-
-
-def basis_of(routing: RoutingInfo, ledger: Ledger) -> Basis:
-    """Return the basis of what was loaded."""
-    chain_of = {
-        place.target: chain.id for chain in routing.chains.values() for place in chain.targets
-    }
-    return Basis(routing, ledger, chain_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +83,9 @@ class Draft:
         self.replicas: Overlay[SlotTableId, int] = Overlay(ledger.replicas)
         self.slot_moves: Overlay[MoveKey, SlotMove] = Overlay(ledger.slot_moves)
         self._chain_of: Overlay[TargetId, ChainId] = Overlay(basis.chain_of)
-        self._owners: dict[UUID, TargetId] | None = None
+        self._owners: Overlay[UUID, TargetId] = Overlay(basis.owners)
+        self._targets_on: Overlay[NodeId, tuple[TargetId, ...]] = Overlay(basis.targets_on)
+        self._nodes_at: Overlay[str, tuple[NodeId, ...]] = Overlay(basis.nodes_at)
 
     @property
     def version(self) -> RoutingVersion:
@@ -186,26 +118,62 @@ class Draft:
                 self._chain_of[target] = chain.id
         self.chains[chain.id] = chain
 
+    def put_node(self, node: Node) -> None:
+        """Put a node in, or what it has become."""
+        before = self.nodes.get(node.id)
+        known = before.addresses if before else ()
+        self.nodes[node.id] = node
+        for address in known:
+            if address not in node.addresses:
+                _leave(self._nodes_at, address, node.id)
+        for address in dict.fromkeys(node.addresses):
+            if address not in known:
+                self._nodes_at[address] = (*self.nodes_at(address), node.id)
+
+    def forget_node(self, id: NodeId) -> None:
+        """Take out a node that has no targets."""
+        assert not self.targets_on(id)
+        for address in self.nodes[id].addresses:
+            _leave(self._nodes_at, address, id)
+        self.nodes.remove(id)
+
+    def nodes_at(self, address: str) -> Sequence[NodeId]:
+        """Return the nodes that say, or said, that they are reached at an address."""
+        return self._nodes_at.get(address) or ()
+
+    def targets_on(self, node: NodeId) -> Sequence[TargetId]:
+        """Return the targets of a node."""
+        return self._targets_on.get(node) or ()
+
+    def put_target(self, target: Target) -> None:
+        """Put a target in, or what it has become; it never changes its node."""
+        before = self.targets.get(target.id)
+        assert before is None or before.node == target.node
+        self.targets[target.id] = target
+        if before is None:
+            self._targets_on[target.node] = (*self.targets_on(target.node), target.id)
+
+    def forget_target(self, id: TargetId) -> None:
+        """Take out a target that is in no chain."""
+        assert self.chain_of(id) is None
+        _leave(self._targets_on, self.targets[id].node, id)
+        self.targets.remove(id)
+        identity = self.identities.get(id)
+        if identity is not None:
+            self._forget_uuids(identity)
+            self.identities.remove(id)
+
     def put_identity(self, target: TargetId, identity: Identity) -> None:
         """Put in who a target is."""
+        before = self.identities.get(target)
+        if before is not None:
+            self._forget_uuids(before)
         self.identities[target] = identity
-        if self._owners is not None:
-            self._owners.update(_uuids(target, identity))
-
-    def forget_target(self, target: TargetId) -> None:
-        """Take out a target that is in no chain."""
-        assert self.chain_of(target) is None
-        self.targets.remove(target)
-        if target in self.identities:
-            self.identities.remove(target)
-        self._owners = None
+        for uuid in uuids_of(identity):
+            self._owners[uuid] = target
 
     def owner_of(self, uuid: UUID) -> TargetId | None:
         """Return the target whose directory has a uuid."""
-        if self._owners is None:
-            self._owners = {}
-            for target, identity in self.identities.items():
-                self._owners.update(_uuids(target, identity))
         return self._owners.get(uuid)
 
     def mark(self) -> Callable[[], None]:
@@ -213,7 +181,6 @@ class Draft:
         restores = [part.mark() for part in self._parts()]
 
         def take_back() -> None:
-            self._owners = None
             for restore in restores:
                 restore()
 
@@ -221,18 +188,28 @@ class Draft:
 
     def finish(self) -> Proposal | None:
         """Return the proposal; None where nothing is different."""
-        ledger = self._ledger()
-        records = records_between(self.basis.ledger, ledger)
+        records = self._records()
         routing = self._routing()
+        if routing is None and not records:
+            return None
+        after = Basis(
+            routing or self.basis.routing,
+            self._ledger() if records else self.basis.ledger,
+            self._chain_of.result(),
+            self._owners.result(),
+            self._targets_on.result(),
+            self._nodes_at.result(),
+        )
         if routing is None:
-            if not records:
-                return None
-            after = Basis(self.basis.routing, ledger, self.basis.chain_of)
             return Proposal(after, None, records)
-        delta = delta_between(self.basis.routing, routing)
-        self._check(routing, delta)
-        after = Basis(routing, ledger, self._chain_of.result())
+        delta = self._delta(routing)
+        problems = list(islice(self._problems(after, delta), 3))
+        assert not problems, problems
         return Proposal(after, delta, records)
+
+    def _forget_uuids(self, identity: Identity) -> None:
+        for uuid in uuids_of(identity):
+            self._owners.remove(uuid)
 
     def _left(self, target: TargetId) -> None:
         """Remember that what a target holds goes out of date from now on."""
@@ -240,9 +217,15 @@ class Draft:
         if identity is not None:
             self.put_identity(target, replace(identity, used=True))
 
+    def _records(self) -> dict[bytes, bytes | None]:
+        return {
+            **records_of(IDENTITY, self.identities.different()),
+            **records_of(LEAVING, self.leaving.different()),
+            **records_of(TABLE, self.replicas.different()),
+            **records_of(MOVE, self.slot_moves.different()),
+        }
+
     def _ledger(self) -> Ledger:
-        if not any(part.changed for part in self._ledger_parts()):
-            return self.basis.ledger
         return Ledger(
             self.identities.result(),
             self.leaving.result(),
@@ -263,25 +246,52 @@ class Draft:
             namespaces=self.namespaces.result(),
         )
 
-    def _check(self, routing: RoutingInfo, delta: Delta) -> None:
-        """Assert that what is to be published is consistent.
+    def _delta(self, routing: RoutingInfo) -> Delta:
+        nodes, removed_nodes = _parted(self.nodes)
+        targets, removed_targets = _parted(self.targets)
+        chains, removed_chains = _parted(self.chains)
+        namespaces, removed_namespaces = _parted(self.namespaces)
+        before = self.basis.routing
+        slot_tables, moves = slot_changes(before.slot_tables, routing.slot_tables)
+        return Delta(
+            base=before.version,
+            version=routing.version,
+            cluster=routing.cluster,
+            nodes=nodes,
+            targets=targets,
+            chains=chains,
+            slot_tables=slot_tables,
+            namespaces=namespaces,
+            removed_nodes=removed_nodes,
+            removed_targets=removed_targets,
+            removed_chains=removed_chains,
+            removed_slot_tables=_parted(self.slot_tables)[1],
+            removed_namespaces=removed_namespaces,
+            moves=moves,
+        )
 
-        A change of states alone cannot make anything inconsistent but the chains that it touches;
-        with 20,000 chains that is a thousandth of the work.
-        """
-        checked = routing
-        if not (delta.targets or delta.slot_tables or delta.moves or delta.namespaces) and not (
-            delta.removed_nodes
-            or delta.removed_targets
-            or delta.removed_chains
-            or delta.removed_slot_tables
-            or delta.removed_namespaces
-        ):
-            places = [place.target for chain in delta.chains.values() for place in chain.targets]
-            targets = {id: routing.targets[id] for id in places}
-            checked = RoutingInfo(nodes=routing.nodes, targets=targets, chains=delta.chains)
-        problems = list(islice(problems_of(checked), 3))
-        assert not problems, problems
+    def _problems(self, after: Basis, delta: Delta) -> Iterator[str]:
+        """Name what this change makes inconsistent; with 20,000 chains it touches a few."""
+        routing = after.routing
+        if delta.removed_chains or delta.removed_slot_tables:
+            yield from problems_of(routing)
+            return
+        places = {place.target for chain in delta.chains.values() for place in chain.targets}
+        targets = {id: routing.targets[id] for id in places | delta.targets.keys()}
+        touched = RoutingInfo(nodes=routing.nodes, targets=targets, chains=delta.chains)
+        yield from problems_of(touched)
+        for table in delta.slot_tables.values():
+            yield from slot_problems(table, routing)
+        for id, moves in delta.moves.items():
+            lost = set(moves.values()) - routing.chains.keys() - {NO_CHAIN}
+            yield from (f"slot table {id} names chain {chain}, not known" for chain in lost)
+        for policy in delta.namespaces.values():
+            if policy.slot_table not in routing.slot_tables:
+                yield f"namespace {policy.name!r} uses slot table {policy.slot_table}: not known"
+        for node in delta.removed_nodes & after.targets_on.keys():
+            yield f"node {node} is forgotten, and has targets"
+        for target in delta.removed_targets & after.chain_of.keys():
+            yield f"target {target} is forgotten, and in a chain"
 
     def _ledger_parts(self) -> list[Part]:
         return [self.identities, self.leaving, self.replicas, self.slot_moves]
@@ -290,10 +300,21 @@ class Draft:
         return [self.nodes, self.targets, self.chains, self.slot_tables, self.namespaces]
 
     def _parts(self) -> list[Part]:
-        return [*self._ledger_parts(), *self._routing_parts(), self._chain_of]
+        indices: list[Part] = [self._chain_of, self._owners, self._targets_on, self._nodes_at]
+        return [*self._ledger_parts(), *self._routing_parts(), *indices]
 
 
-def _uuids(target: TargetId, identity: Identity) -> Iterator[tuple[UUID, TargetId]]:
-    yield identity.uuid, target
-    if identity.replaced_by is not None:
-        yield identity.replaced_by, target
+def _parted(overlay: Overlay[Id, Value]) -> tuple[dict[Id, Value], frozenset[Id]]:
+    """Return what is put in, and what is taken out."""
+    different = overlay.different()
+    put = {id: value for id, value in different.items() if value is not None}
+    return put, frozenset(different.keys() - put.keys())
+
+
+def _leave(groups: Overlay[Key, tuple[Id, ...]], key: Key, leaves: Id) -> None:
+    """Take an id out of a group; a group of nobody goes."""
+    left = tuple(id for id in groups[key] if id != leaves)
+    if left:
+        groups[key] = left
+    else:
+        groups.remove(key)

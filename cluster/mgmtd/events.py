@@ -110,7 +110,12 @@ class Tick:
     """Time has passed."""
 
 
-Event = Register | Beat | Leave | Suspect | Probed | Disconnected | Ask | Saved | Tick
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """What Continue asked for: whatever else there was to do has had its turn."""
+
+
+Event = Register | Beat | Leave | Suspect | Probed | Disconnected | Ask | Saved | Tick | Proceed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +171,9 @@ class Note:
     warning: bool = False
 
 
-Effect = Answer | Refuse | Save | Publish | Probe | Note
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """There is more to compute: a Proceed is wanted, after what else is there to do."""
+
+
+Effect = Answer | Refuse | Save | Publish | Probe | Note | Continue

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from kvstore.cluster.codec import encode_delta
-from kvstore.cluster.delta import Delta
 from kvstore.cluster.ids import RoutingVersion
 from kvstore.cluster.mgmtd.wire import PUSH_DELTA, PUSH_WHOLE
 from kvstore.cluster.routing import RoutingInfo
@@ -65,11 +63,11 @@ class Feed:
         """Return the whole routing info: a base, and the deltas that lead from there."""
         return [self._base.encoded, *self._since(self._base.version)]
 
-    def publish(self, routing: RoutingInfo, delta: Delta, base: Base | None) -> None:
+    def publish(self, routing: RoutingInfo, delta: bytes, base: Base | None) -> None:
         """Put a version in force, and send its delta; with a new base for later ones."""
-        assert delta.version == routing.version == self.routing.version + 1
+        assert routing.version == self.routing.version + 1
         self.routing = routing
-        self._deltas.append(encode_delta(delta))
+        self._deltas.append(delta)
         self._base = base or self._base
         while len(self._deltas) > DELTAS_MAX and self._first <= self._base.version:
             self._deltas.popleft()

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from kvstore.cluster.ids import ChainId, TargetId
+from kvstore.cluster.mgmtd.basis import Basis
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.events import Effect, Note
 from kvstore.cluster.mgmtd.members import Member
+from kvstore.cluster.mgmtd.messages import TargetReport
 from kvstore.cluster.routing import Chain
-from kvstore.cluster.states import NodeState, PublicState
+from kvstore.cluster.states import LocalState, NodeState, PublicState
 from kvstore.cluster.transitions import Change, Report, next_chain
 from kvstore.errors import ChainChangeError
 
@@ -19,6 +21,8 @@ def judge_nodes(
     draft: Draft, members: Iterable[Member], now_ns: int
 ) -> tuple[list[Member], list[Effect]]:
     """Write which nodes are there; return those found dead just now, and what to say of it.
+
+    `members` are those of whom that may have changed.
 
     The chains of these are to be judged in the same draft: a node that is found dead has its fence
     there.
@@ -34,9 +38,9 @@ def judge_nodes(
             effects.append(Note("node failed", about, warning=True))
             fenced.append(member)
             if node.state is NodeState.ACTIVE:
-                draft.nodes[node.id] = replace(node, state=NodeState.FAILED)
+                draft.put_node(replace(node, state=NodeState.FAILED))
         elif not member.dead and node.state is NodeState.FAILED:
-            draft.nodes[node.id] = replace(node, state=NodeState.ACTIVE)
+            draft.put_node(replace(node, state=NodeState.ACTIVE))
             effects.append(Note("node is back", {"node": member.id}))
     return fenced, effects
 
@@ -60,6 +64,18 @@ def judge_chains(
             draft.put_chain(transition.chain)
             effects.extend(_note(transition.chain, change) for change in transition.changes)
     return effects
+
+
+def matters(
+    basis: Basis, target: TargetId, before: TargetReport | None, after: TargetReport | None
+) -> bool:
+    """Say whether a chain may change by a report; a target that serves on changes none."""
+    open_before = before is not None and before.local is not LocalState.OFFLINE
+    open_after = after is not None and after.local is not LocalState.OFFLINE
+    if open_before != open_after or before is None or after is None:
+        return True
+    id = basis.chain_of.get(target)
+    return id is not None and target not in basis.routing.chains[id].in_state(PublicState.SERVING)
 
 
 def _note(chain: Chain, change: Change) -> Note:

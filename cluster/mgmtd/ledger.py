@@ -1,7 +1,7 @@
 """What mgmtd remembers beside the routing info: who each target is, what leaves and what moves.
 
-Nothing here is changed in place. Each entry is a record of its own in the metadata store; `records`
-and `ledger_of` lead there and back.
+Nothing here is changed in place. Each entry is a record of its own in the metadata store;
+`records_of` and `ledger_of` lead there and back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,6 @@ from kvstore.cluster.routing import CHAIN_TARGETS_MAX, SLOTS_MAX
 from kvstore.errors import MalformedRoutingError, MetadataError
 
 Id = TypeVar("Id", bound=int)
-Value = TypeVar("Value")
 
 PREFIX = b"ledger/"
 IDENTITY = "identity"
@@ -88,13 +87,11 @@ class Ledger:
     slot_moves: Mapping[MoveKey, SlotMove] = field(default_factory=dict)
 
 
-def records_between(before: Ledger, after: Ledger) -> dict[bytes, bytes | None]:
-    """Return the records that differ; None stands for one that goes."""
+def records_of(name: str, changed: Mapping[Id, object]) -> dict[bytes, bytes | None]:
+    """Return the records of entries that differ; None stands for one that goes."""
     return {
-        **_differences(IDENTITY, before.identities, after.identities),
-        **_differences(LEAVING, before.leaving, after.leaving),
-        **_differences(TABLE, before.replicas, after.replicas),
-        **_differences(MOVE, before.slot_moves, after.slot_moves),
+        PREFIX + f"{name}/{id:08x}".encode(): None if value is None else _encode(value)
+        for id, value in changed.items()
     }
 
 
@@ -122,22 +119,6 @@ def ledger_of(records: Iterable[tuple[bytes, bytes]]) -> Ledger:
         except (ValueError, msgpack.UnpackException) as error:
             raise MetadataError(f"the record {key!r} of mgmtd is damaged: {error}") from error
     return Ledger(identities, leaving, replicas, slot_moves)
-
-
-def _differences(
-    name: str, old: Mapping[Id, Value], new: Mapping[Id, Value]
-) -> dict[bytes, bytes | None]:
-    if old is new:
-        return {}
-    changed: dict[bytes, bytes | None] = {
-        _key(name, id): _encode(value) for id, value in new.items() if old.get(id) != value
-    }
-    changed.update((_key(name, id), None) for id in old.keys() - new.keys())
-    return changed
-
-
-def _key(name: str, id: int) -> bytes:
-    return PREFIX + f"{name}/{id:08x}".encode()
 
 
 def _encode(value: object) -> bytes:

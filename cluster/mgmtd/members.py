@@ -7,14 +7,15 @@ from some version on, its `fence`: only a heartbeat that names this version brin
 so that no node serves by routing info in which it still had its place.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from kvstore.cluster.ids import ChainVersion, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS, LeaseTerms
 from kvstore.cluster.mgmtd.events import SessionNumber
 from kvstore.cluster.mgmtd.messages import TargetReport
-from kvstore.cluster.routing import Node, Target
+from kvstore.cluster.routing import Node
 from kvstore.cluster.states import LocalState, NodeState
 from kvstore.cluster.transitions import Report
 
@@ -52,11 +53,6 @@ class Member:
         """Say whether its lease may run."""
         return not self.dead and now_ns < self.lease_end_ns
 
-    def gone(self, why: str) -> None:
-        """End its lease now: it is known that nothing of it serves."""
-        self.lease_end_ns = 0
-        self.why = why
-
     def found_dead(self) -> str:
         """Note that a proposal says so, and return why it is."""
         self.dead = True
@@ -81,12 +77,19 @@ class Members:
         """Give every node a whole lease that was not dead already."""
         self._members: dict[NodeId, Member] = {}
         self._by_session: dict[SessionNumber, set[NodeId]] = {}
+        self._changed: set[NodeId] = set()
+        self._ends: list[tuple[int, NodeId]] = []
+        """A heap: one entry for each node that is not dead, not later than its lease ends."""
+        self._awaited: set[NodeId] = set()
+        """The nodes that have one."""
         end_ns = terms.mgmtd_end_ns(now_ns)
         for node in nodes.values():
             member = Member(node.id, node.incarnation, end_ns, heard=False)
             if node.state in (NodeState.FAILED, NodeState.DISABLED):
                 member.dead, member.lease_end_ns = True, 0
             self._members[node.id] = member
+            if not member.dead:
+                self._await_end(member)
 
     def __iter__(self) -> Iterator[Member]:
         """Yield every node."""
@@ -103,6 +106,33 @@ class Members:
             self._unbind(before)
             member.suspicions = before.suspicions
         self._members[member.id] = member
+        self._await_end(member)
+
+    def gone(self, member: Member, why: str) -> None:
+        """End the lease of a node now: it is known that nothing of it serves."""
+        member.lease_end_ns, member.why = 0, why
+        self._changed.add(member.id)
+
+    def revive(self, member: Member) -> None:
+        """Take a node that was dead for alive: it has a lease again."""
+        member.dead = False
+        self._changed.add(member.id)
+        self._await_end(member)
+
+    def to_judge(self, now_ns: int) -> list[Member]:
+        """Return, once, the nodes that are gone or back, and those whose leases have run out."""
+        found, self._changed = self._changed, set()
+        while self._ends and self._ends[0][0] <= now_ns:
+            _, id = heappop(self._ends)
+            self._awaited.discard(id)
+            member = self._members.get(id)
+            if member is None or member.dead:
+                continue
+            if member.alive(now_ns):
+                self._await_end(member)
+            else:
+                found.add(id)
+        return [self._members[id] for id in sorted(found & self._members.keys())]
 
     def remove(self, node: NodeId) -> None:
         """Forget a node."""
@@ -130,6 +160,12 @@ class Members:
             if member.alive(then_ns):
                 member.lease_end_ns = max(member.lease_end_ns, end_ns)
 
+    def _await_end(self, member: Member) -> None:
+        """Look at a node when its lease ends; heartbeats only put that off."""
+        if member.id not in self._awaited:
+            self._awaited.add(member.id)
+            heappush(self._ends, (member.lease_end_ns, member.id))
+
     def _unbind(self, member: Member) -> None:
         bound = self._by_session.get(member.session)
         if bound is not None:
@@ -142,20 +178,3 @@ class Members:
 def longest_silence_ms(member: Member, now_ns: int) -> int:
     """Return for how long a node has said nothing; 0 where it has said nothing at all."""
     return (now_ns - member.heard_ns) // NS_A_MS if member.heard_ns else 0
-
-
-class TargetIndex:
-    """The targets of each node, looked for once in each version of all targets."""
-
-    def __init__(self) -> None:
-        """Know of none."""
-        self._targets: Mapping[TargetId, Target] = {}
-        self._by_node: dict[NodeId, list[TargetId]] = {}
-
-    def of(self, node: NodeId, targets: Mapping[TargetId, Target]) -> Sequence[TargetId]:
-        """Return the targets of a node."""
-        if targets is not self._targets:
-            self._targets, self._by_node = targets, {}
-            for target in targets.values():
-                self._by_node.setdefault(target.node, []).append(target.id)
-        return self._by_node.get(node, ())

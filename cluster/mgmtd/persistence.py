@@ -19,7 +19,7 @@ from uuid import UUID
 import msgpack
 
 from kvstore.cluster.codec import decode_delta, decode_routing, encode_delta, encode_routing
-from kvstore.cluster.delta import apply_delta
+from kvstore.cluster.delta import Delta, apply_delta
 from kvstore.cluster.fields import Fields
 from kvstore.cluster.ids import ROUTING_VERSION_MAX, RoutingVersion
 from kvstore.cluster.metadata.election import Primary
@@ -33,7 +33,8 @@ from kvstore.cluster.metadata.port import (
     Put,
     Revision,
 )
-from kvstore.cluster.mgmtd.draft import Basis, Proposal, basis_of
+from kvstore.cluster.mgmtd.basis import Basis, basis_of
+from kvstore.cluster.mgmtd.draft import Proposal
 from kvstore.cluster.mgmtd.feed import Base
 from kvstore.cluster.mgmtd.ledger import PREFIX as LEDGER
 from kvstore.cluster.mgmtd.ledger import Ledger, ledger_of
@@ -50,6 +51,8 @@ DELTAS_MAX = 256
 DELTAS_SIZE_MAX = 1 << 20
 """Versions between two bases, and bytes: whoever loads reads all of them."""
 DELETES_AT_ONCE_MAX = 64
+CHAINS_BESIDE_MIN = 200
+"""A delta of so many chains takes milliseconds to encode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,16 @@ class Head:
     """Proves that a secret is the cluster's, without telling it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a proposal has become."""
+
+    delta: bytes
+    """As encoded; empty where there is none."""
+    base: Base | None
+    """The whole, where that was stored in the place of the delta."""
+
+
 class Persistence:
     """What one primary knows of what is stored. Made by `take_over`."""
 
@@ -73,8 +86,8 @@ class Persistence:
         self._revisions = revisions
         self._deltas_size = 0
 
-    async def save(self, proposal: Proposal) -> Base | None:
-        """Store a proposal, with a new base if that is due, which is returned.
+    async def save(self, proposal: Proposal) -> Stored:
+        """Store a proposal, with a new base if that is due.
 
         NotPrimaryError where another one is primary by now.
         """
@@ -84,7 +97,9 @@ class Persistence:
         ]
         head, old = self._head, list[bytes]()
         base: Base | None = None
+        delta = b""
         if proposal.delta is not None:
+            delta = encoded = await _encoded(proposal.delta)
             version = proposal.after.routing.version
             if version - head.base >= DELTAS_MAX or self._deltas_size >= DELTAS_SIZE_MAX:
                 old = [key for key in self._revisions if is_page(key)]
@@ -92,14 +107,13 @@ class Persistence:
                 base = Base(version, encoded)
                 self._deltas_size = 0
             else:
-                encoded = encode_delta(proposal.delta)
-                self._deltas_size += len(encoded)
+                self._deltas_size += len(delta)
             operations.extend(await self._write_first(version, encoded))
             head = replace(head, base=version if base else head.base, version=version)
         await self._transact([*operations, Put(HEAD_KEY, encode_head(head))])
         self._head = head
         await self.clear(old)
-        return base
+        return Stored(delta, base)
 
     async def clear(self, keys: Sequence[bytes]) -> None:
         """Delete pages that count no more."""
@@ -178,6 +192,13 @@ async def _begin(
     pages = [Put(key, page) for key, page in pages_of(routing.version, base.encoded)]
     await persistence._transact([*pages, Put(HEAD_KEY, encode_head(head))])
     return Loaded(persistence, basis_of(routing, Ledger()), base, ())
+
+
+async def _encoded(delta: Delta) -> bytes:
+    """Return a delta as bytes; a large one is encoded beside the event loop."""
+    if delta.slot_tables or len(delta.chains) >= CHAINS_BESIDE_MIN:
+        return await asyncio.to_thread(encode_delta, delta)
+    return encode_delta(delta)
 
 
 def verifier_of(secret: bytes, cluster: UUID) -> bytes:

@@ -8,11 +8,11 @@ replaced disk: it joins as a target that holds nothing. While its chain still co
 directory before held, it does not count as open (`Identity.replaced_by`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from kvstore.addresses import Address
-from kvstore.cluster.ids import TargetId
+from kvstore.cluster.ids import NodeId, TargetId
 from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.ledger import Identity
 from kvstore.cluster.mgmtd.messages import NodeRegistration, TargetRegistration
@@ -25,13 +25,16 @@ MIB = 1 << 20
 KEPT_STATES = (NodeState.DRAINING, NodeState.DISABLED)
 
 
-def register_node(draft: Draft, registration: NodeRegistration, others: Iterable[Node]) -> None:
-    """Put a node and its targets into the draft; `others` are the other nodes that are alive.
+def register_node(
+    draft: Draft, registration: NodeRegistration, is_alive: Callable[[NodeId], bool]
+) -> None:
+    """Put a node and its targets into the draft; `is_alive` tells of the other nodes.
 
     Raises RegistrationError; the draft may have been changed in part then.
     """
     known = draft.nodes.get(registration.id)
-    _check_node(registration, known, others)
+    _check_node(registration, known)
+    _check_apart(draft, registration, is_alive)
     state = NodeState.ACTIVE
     if known and (known.state in KEPT_STATES or known.incarnation == registration.incarnation):
         state = known.state
@@ -44,7 +47,7 @@ def register_node(draft: Draft, registration: NodeRegistration, others: Iterable
         registration.incarnation,
     )
     if node != known:
-        draft.nodes[node.id] = node
+        draft.put_node(node)
     for target in registration.targets:
         _register_target(draft, registration, target)
 
@@ -61,7 +64,7 @@ def check_loopback(registration: NodeRegistration, comes_from: str) -> None:
     )
 
 
-def _check_node(registration: NodeRegistration, known: Node | None, others: Iterable[Node]) -> None:
+def _check_node(registration: NodeRegistration, known: Node | None) -> None:
     id = registration.id
     if known and known.state is NodeState.DISABLED:
         raise RegistrationError(f"node {id} is disabled: kvstore admin resume-node {id}")
@@ -73,16 +76,23 @@ def _check_node(registration: NodeRegistration, known: Node | None, others: Iter
         raise RegistrationError(f"node {id} names no address: tell it where to listen")
     for text in registration.addresses:
         _check_address(id, text)
-    for other in others:
-        if taken := set(other.addresses) & set(registration.addresses):
-            raise RegistrationError(
-                f"node {id} says that it is reached at {min(taken)}, which is the address of"
-                f" node {other.id}, which is alive: advertise another one"
-            )
     ids = [target.id for target in registration.targets]
     uuids = [target.uuid for target in registration.targets]
     if len(set(ids)) != len(ids) or len(set(uuids)) != len(uuids):
         raise RegistrationError(f"node {id} names a target twice: give each directory its own id")
+
+
+def _check_apart(
+    draft: Draft, registration: NodeRegistration, is_alive: Callable[[NodeId], bool]
+) -> None:
+    """Refuse an address at which another node is reached."""
+    for address in sorted(set(registration.addresses)):
+        for other in draft.nodes_at(address):
+            if other != registration.id and is_alive(other):
+                raise RegistrationError(
+                    f"node {registration.id} says that it is reached at {address}, which is the"
+                    f" address of node {other}, which is alive: advertise another one"
+                )
 
 
 def _check_address(node: int, text: str) -> None:
@@ -123,7 +133,7 @@ def _register_target(
     capacity = target.capacity_bytes // MIB
     now = Target(target.id, node, target.disk, capacity)
     if now != known:
-        draft.targets[target.id] = now
+        draft.put_target(now)
 
 
 def _put_identity(draft: Draft, node: int, target: TargetRegistration) -> None:

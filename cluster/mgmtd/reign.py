@@ -15,20 +15,22 @@ from kvstore.cluster.metadata.election import Primary
 from kvstore.cluster.mgmtd.core import Core
 from kvstore.cluster.mgmtd.events import (
     Answer,
+    Continue,
     Effect,
     Event,
     Note,
     Probe,
     Probed,
     ProbeOutcome,
+    Proceed,
     Publish,
     Refuse,
     Save,
     Saved,
     Ticket,
 )
-from kvstore.cluster.mgmtd.feed import Base, Feed
-from kvstore.cluster.mgmtd.persistence import Loaded
+from kvstore.cluster.mgmtd.feed import Feed
+from kvstore.cluster.mgmtd.persistence import Loaded, Stored
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.errors import KVStoreError, KVTimeoutError, MetadataError, NotPrimaryError
 
@@ -84,7 +86,7 @@ class Reign:
         """Begin with what was loaded."""
         self.primary = primary
         self.feed = Feed(loaded.basis.routing, loaded.base, loaded.deltas)
-        self._base: Base | None = None
+        self._stored = Stored(b"", None)
         self.core = Core(settings, primary.epoch, loaded.basis, clock())
         self.over: asyncio.Future[KVStoreError] = asyncio.get_running_loop().create_future()
         self._persistence = loaded.persistence
@@ -171,11 +173,13 @@ class Reign:
                 case Publish(proposal):
                     assert proposal.delta is not None
                     self._counts.deltas += 1
-                    self.feed.publish(proposal.after.routing, proposal.delta, self._base)
-                    self._base = None
+                    stored = self._stored
+                    self.feed.publish(proposal.after.routing, stored.delta, stored.base)
                 case Probe():
                     self._counts.probes += 1
                     self._spawn(self._probe(effect))
+                case Continue():
+                    asyncio.get_running_loop().call_soon(self.tell, Proceed())
                 case Note(text, about, warning):
                     write = self._log.warning if warning else self._log.info
                     write(text, **about)
@@ -195,7 +199,7 @@ class Reign:
     async def _save(self, effect: Save) -> None:
         stored = False
         try:
-            self._base = await self._persistence.save(effect.proposal)
+            self._stored = await self._persistence.save(effect.proposal)
             stored = True
         except KVStoreError as error:
             self.end(error)

@@ -34,7 +34,7 @@ class Spares:
         self.free = [
             place_of(draft, target.id)
             for target in draft.targets.values()
-            if target.id not in taken and may_join(draft, target.id) and is_open(target.id)
+            if target.id not in taken and joinable(draft, target.id, is_open)
         ]
         self._meetings: Meetings | None = None
 
@@ -74,6 +74,11 @@ class Spares:
     def _apart(self, width: int) -> bool:
         racks = {node.rack for node in self._draft.nodes.values()}
         return len(racks) >= max(2, width)
+
+
+def joinable(draft: Draft, id: TargetId, is_open: Open) -> bool:
+    """Say whether a target may join a chain now."""
+    return may_join(draft, id) and is_open(id)
 
 
 def may_join(draft: Draft, id: TargetId) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Set
 
 from kvstore.cluster.ids import ChainId, TargetId
 from kvstore.cluster.leases import NS_A_MS
-from kvstore.cluster.mgmtd.draft import Basis, Proposal
+from kvstore.cluster.mgmtd.basis import Basis
+from kvstore.cluster.mgmtd.draft import Proposal
 from kvstore.cluster.routing import Chain
 from kvstore.cluster.states import PublicState
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from kvstore.cluster.ids import NodeId
 from kvstore.cluster.placement.draws import Draws
 from kvstore.cluster.placement.layout import Layout, Meetings, Place, Row, check_row, fits
+from kvstore.cluster.placement.steps import Work, finish
 from kvstore.errors import PlacementError
 
 CANDIDATES_MAX = 48
@@ -25,31 +26,42 @@ def design(places: Sequence[Place], replicas: int, spares: int, seed: int) -> La
     Racks are kept apart when there are at least `replicas` of them. Every node gives spares in
     turn. Raises PlacementError where not even one chain is possible.
     """
+    return finish(designing(places, replicas, spares, seed))
+
+
+def designing(places: Sequence[Place], replicas: int, spares: int, seed: int) -> Work[Layout]:
+    """Lay out in steps."""
     assert replicas > 0
     assert spares >= 0
     draws = Draws(seed)
     apart = len({place.rack for place in places}) >= max(2, replicas)
-    free, kept = _without_spares(places, replicas, spares, draws)
-    rows = _filled(free, replicas, apart, draws)
+    free, kept = yield from _without_spares(places, spares, draws)
+    meetings = Meetings(())
+    rows = yield from _filled(free, replicas, apart, meetings, draws)
     if not rows:
         raise PlacementError(
             f"{len(places)} targets on {len({place.node for place in places})} nodes make no chain"
             f" of {replicas} and leave {spares} spares: add nodes, or ask for fewer replicas"
         )
-    evened = _evened(rows, apart, draws)
-    used = {place.target for row in evened for place in row}
+    yield from _even(rows, apart, meetings, draws)
+    used = {place.target for row in rows for place in row}
     left = sorted(
         (place for place in places if place.target not in used), key=lambda place: place.target
     )
     assert len(left) >= len(kept)
-    ordered = with_even_heads(evened)
+    ordered = yield from _ordered(rows)
     for row in ordered:
         check_row(row, apart=apart)
+        yield
     return Layout(tuple(ordered), tuple(left))
 
 
 def with_even_heads(rows: Sequence[Sequence[Place]]) -> list[Row]:
     """Order each row so that all nodes are head, second, ... and tail about equally often."""
+    return finish(_ordered(rows))
+
+
+def _ordered(rows: Sequence[Sequence[Place]]) -> Work[list[Row]]:
     at: Counter[tuple[int, NodeId]] = Counter()
     ordered: list[Row] = []
     for row in rows:
@@ -57,6 +69,7 @@ def with_even_heads(rows: Sequence[Sequence[Place]]) -> list[Row]:
         best = min(turns, key=lambda turn: [at[index, place.node] for index, place in _seats(turn)])
         at.update((index, place.node) for index, place in _seats(best))
         ordered.append(best)
+        yield
     return ordered
 
 
@@ -65,8 +78,8 @@ def _seats(row: Row) -> list[tuple[int, Place]]:
 
 
 def _without_spares(
-    places: Sequence[Place], replicas: int, spares: int, draws: Draws
-) -> tuple[dict[NodeId, list[Place]], list[Place]]:
+    places: Sequence[Place], spares: int, draws: Draws
+) -> Work[tuple[dict[NodeId, list[Place]], list[Place]]]:
     """Return the places of each node, without spares from those that have most."""
     free: dict[NodeId, list[Place]] = {}
     for place in sorted(places, key=lambda place: place.target):
@@ -77,16 +90,16 @@ def _without_spares(
         richest = max(order, key=lambda node: len(free[node]))
         kept.append(free[richest].pop())
         order.append(order.pop(order.index(richest)))
+        yield
     return {node: free[node] for node in order if free[node]}, kept
 
 
 def _filled(
-    free: dict[NodeId, list[Place]], replicas: int, apart: bool, draws: Draws
-) -> list[list[Place]]:
-    """Fill rows until no row can be filled."""
+    free: dict[NodeId, list[Place]], replicas: int, apart: bool, meetings: Meetings, draws: Draws
+) -> Work[list[list[Place]]]:
+    """Fill rows until no row can be filled, and count their meetings."""
     rows: list[list[Place]] = []
-    meetings = Meetings(())
-    while (row := _next_row(free, replicas, apart, meetings, draws)) is not None:
+    while (row := (yield from _next_row(free, replicas, apart, meetings, draws))) is not None:
         for place in row:
             free[place.node].remove(place)
             if not free[place.node]:
@@ -98,9 +111,10 @@ def _filled(
 
 def _next_row(
     free: dict[NodeId, list[Place]], replicas: int, apart: bool, meetings: Meetings, draws: Draws
-) -> list[Place] | None:
+) -> Work[list[Place] | None]:
     row: list[Place] = []
     for _ in range(replicas):
+        yield
         best = _best(free, row, apart, meetings, draws)
         if best is None:
             return None
@@ -138,15 +152,14 @@ def _candidates(
     return [free[node][-1] for node in nodes if fits(free[node][-1], row, apart=apart)]
 
 
-def _evened(rows: list[list[Place]], apart: bool, draws: Draws) -> list[list[Place]]:
+def _even(rows: list[list[Place]], apart: bool, meetings: Meetings, draws: Draws) -> Work[None]:
     """Exchange places between rows while the meetings get no less even."""
-    meetings = Meetings(rows)
     size = sum(map(len, rows))
     for _ in range(min(EXCHANGES_MAX, EXCHANGES_A_PLACE * size)):
         a, b = draws.choice(rows), draws.choice(rows)
         if a is not b:
             _exchange(a, draws.below(len(a)), b, draws.below(len(b)), apart, meetings)
-    return rows
+            yield
 
 
 def _exchange(

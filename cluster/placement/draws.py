@@ -8,6 +8,10 @@ Flood, 2014).
 from collections.abc import Sequence
 from typing import TypeVar
 
+from kvstore.cluster.placement.steps import Work, finish
+
+DRAWS_A_UNIT = 16
+"""A draw takes a microsecond."""
 WORD = 2**64
 INCREMENT = 0x9E3779B97F4A7C15
 
@@ -43,8 +47,14 @@ class Draws:
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
         """Return the items in another order; each order is as likely as any other."""
+        return finish(self.shuffling(items))
+
+    def shuffling(self, items: Sequence[Item]) -> Work[list[Item]]:
+        """Shuffle in steps."""
         order = list(items)
         for last in range(len(order) - 1, 0, -1):
             other = self.below(last + 1)
             order[last], order[other] = order[other], order[last]
+            if last % DRAWS_A_UNIT == 0:
+                yield
         return order

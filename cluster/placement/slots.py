@@ -10,6 +10,7 @@ from heapq import heapify, heappop, heappush
 
 from kvstore.cluster.ids import ChainId
 from kvstore.cluster.placement.draws import Draws
+from kvstore.cluster.placement.steps import Work, finish
 from kvstore.cluster.routing import is_power_of_two
 from kvstore.errors import PlacementError
 
@@ -21,10 +22,17 @@ Moves = dict[int, ChainId]
 
 def assigned(weights: Mapping[ChainId, int], slot_count: int, seed: int) -> tuple[ChainId, ...]:
     """Return a table for chains of these capacities; neighbouring slots are of unrelated chains."""
+    return finish(assigning(weights, slot_count, seed))
+
+
+def assigning(
+    weights: Mapping[ChainId, int], slot_count: int, seed: int
+) -> Work[tuple[ChainId, ...]]:
+    """Make a table in steps."""
     assert is_power_of_two(slot_count)
     counts = shares(weights, slot_count, {})
     slots = [chain for chain, count in sorted(counts.items()) for _ in range(count)]
-    return tuple(Draws(seed).shuffled(slots))
+    return tuple((yield from Draws(seed).shuffling(slots)))
 
 
 def shares(

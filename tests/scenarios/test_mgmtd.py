@@ -25,12 +25,14 @@ from scenarios.transcripts import replay, scenarios
 from kvstore.cluster.delta import Delta
 from kvstore.cluster.ids import ChainVersion, Epoch, NodeId, RoutingVersion, TargetId
 from kvstore.cluster.leases import LeaseTerms
+from kvstore.cluster.mgmtd.basis import basis_of
 from kvstore.cluster.mgmtd.core import Core
-from kvstore.cluster.mgmtd.draft import Proposal, basis_of
+from kvstore.cluster.mgmtd.draft import Proposal
 from kvstore.cluster.mgmtd.events import (
     Answer,
     Ask,
     Beat,
+    Continue,
     Disconnected,
     Effect,
     Event,
@@ -39,6 +41,7 @@ from kvstore.cluster.mgmtd.events import (
     Probe,
     Probed,
     ProbeOutcome,
+    Proceed,
     Publish,
     Refuse,
     Register,
@@ -212,14 +215,17 @@ class Cluster:
         if self.core is None:
             now_ns = self.now_ms * NS_A_MS
             self.core = Core(self.settings, Epoch(self.epoch), self.basis, now_ns)
-        for effect in self.core.step(event, self.now_ms * NS_A_MS):
+        effects = self.core.step(event, self.now_ms * NS_A_MS)
+        for effect in effects:
             yield from self.told(effect)
+        if Continue() in effects:
+            yield from self.step(Proceed())
         if self.saving is not None and not self.holding:
             yield from self.save()
 
     def save(self) -> Iterator[str]:
         """Store what is to be saved, and say so."""
-        assert self.saving is not None
+        assert isinstance(self.saving, Proposal)
         proposal, self.saving = self.saving, None
         for key, value in proposal.records.items():
             if value is None:

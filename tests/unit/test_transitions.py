@@ -7,7 +7,8 @@ import pytest
 
 from kvstore.cluster.chains import new_chain, remove_target
 from kvstore.cluster.ids import CHAIN_VERSION_MAX, ChainId, ChainVersion, NodeId, TargetId
-from kvstore.cluster.mgmtd.draft import Basis, Draft
+from kvstore.cluster.mgmtd.basis import basis_of
+from kvstore.cluster.mgmtd.draft import Draft
 from kvstore.cluster.mgmtd.events import Note
 from kvstore.cluster.mgmtd.judging import judge_chains
 from kvstore.cluster.mgmtd.ledger import Ledger
@@ -155,7 +156,7 @@ def test_a_chain_that_has_had_its_last_version_stays_as_it_is() -> None:
 
 def test_the_other_chains_go_on_beside_one_without_a_next_version() -> None:
     ended = replace(new_chain(ChainId(1), targets_of(2)), version=ChainVersion(CHAIN_VERSION_MAX))
-    draft = Draft(Basis(RoutingInfo(chains={ended.id: ended}), Ledger(), {}))
+    draft = Draft(basis_of(RoutingInfo(chains={ended.id: ended}), Ledger()))
 
     (said,) = judge_chains(draft, [ended.id], lambda _: NO_REPORT, 1)
 

@@ -1,11 +1,13 @@
-"""mgmtd of a cluster of 1,000 nodes and 20,000 chains, as a process of its own.
+"""mgmtd of a cluster of 1,000 nodes, as a process of its own.
 
-Run as `python -m tools.bench.mgmtd_large DIRECTORY`: prints the port once it is primary, and runs
-until its stdin ends.
+Run as `python -m tools.bench.mgmtd_large DIRECTORY CLUSTER`, where the cluster is `seeded` with
+20,000 chains or `new`: prints the port once it listens, runs until its stdin ends, and prints for
+how long its event loop was kept from its work at most, in milliseconds.
 """
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +19,8 @@ from kvstore.cluster.ids import ChainId, ChainVersion, NodeId, RoutingVersion, S
 from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.metadata.election import campaign
 from kvstore.cluster.metadata.rocks import RocksStore, open_rocks
-from kvstore.cluster.mgmtd.draft import Proposal, basis_of
+from kvstore.cluster.mgmtd.basis import basis_of
+from kvstore.cluster.mgmtd.draft import Proposal
 from kvstore.cluster.mgmtd.ledger import Ledger
 from kvstore.cluster.mgmtd.persistence import take_over
 from kvstore.cluster.mgmtd.server import Mgmtd
@@ -43,6 +46,8 @@ STRIDES = (1, 7, 31)
 CLUSTER = UUID(int=1)
 READY_TIMEOUT_S = 120.0
 HEARTBEAT_MS = 300_000
+LOOK_S = 0.002
+"""How often the event loop is looked at."""
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -112,17 +117,34 @@ class Quiet:
         sys.stderr.write(f"{event}: {about}\n")
 
 
-async def run(directory: Path) -> None:
+async def longest_block(stopping: asyncio.Event) -> float:
+    """Return for how many seconds the event loop worked on one thing at most.
+
+    In its own CPU time, which does not count what other processes take of the machine.
+    """
+    longest_s, seen_s = 0.0, time.thread_time()
+    while not stopping.is_set():
+        await asyncio.sleep(LOOK_S)
+        now_s = time.thread_time()
+        longest_s, seen_s = max(longest_s, now_s - seen_s), now_s
+    return longest_s
+
+
+async def run(directory: Path, cluster: str) -> None:
     """Run until stdin ends."""
-    store = await seeded(directory)
+    store = await (seeded(directory) if cluster == "seeded" else open_rocks(directory))
     # Nodes beat when the benchmark gets to it: nothing is to happen by itself meanwhile.
     terms = LeaseTerms(heartbeat_ms=HEARTBEAT_MS, lease_ms=3 * HEARTBEAT_MS)
-    settings = Settings(terms=terms)
+    settings = Settings(terms=terms, expected_nodes=NODES, slots=SLOTS)
     mgmtd = Mgmtd(store, settings, secret=b"", log=Quiet(), primary_lease_s=READY_TIMEOUT_S)
     address = await mgmtd.listen(LOOPBACK)
     running = asyncio.ensure_future(mgmtd.run())
+    stopping = asyncio.Event()
+    looking = asyncio.ensure_future(longest_block(stopping))
     print(address.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    stopping.set()
+    print(await looking * 1000, flush=True)
     running.cancel()
     await asyncio.wait((running,))
     await mgmtd.close()
@@ -130,4 +152,4 @@ async def run(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(run(Path(sys.argv[1])))
+    uvloop.run(run(Path(sys.argv[1]), sys.argv[2]))

@@ -14,8 +14,16 @@ from kvstore.cluster.metadata.election import Primary, campaign
 from kvstore.cluster.metadata.port import Delete, MetadataStore, Put
 from kvstore.cluster.metadata.rocks import open_rocks
 from kvstore.cluster.mgmtd import persistence
-from kvstore.cluster.mgmtd.draft import Basis, Proposal, basis_of
-from kvstore.cluster.mgmtd.ledger import Identity, Ledger, records_between
+from kvstore.cluster.mgmtd.basis import Basis, basis_of
+from kvstore.cluster.mgmtd.draft import Proposal
+from kvstore.cluster.mgmtd.ledger import (
+    IDENTITY,
+    LEAVING,
+    TABLE,
+    Identity,
+    Ledger,
+    records_of,
+)
 from kvstore.cluster.mgmtd.persistence import HEAD_KEY, Loaded, is_page, take_over
 from kvstore.cluster.routing import (
     Chain,
@@ -65,6 +73,17 @@ def step_of(basis: Basis, routing: RoutingInfo, ledger: Ledger | None = None) ->
     return Proposal(basis_of(after, ledger), delta_between(before, after), records)
 
 
+def records_between(before: Ledger, after: Ledger) -> dict[bytes, bytes | None]:
+    uuids = {id: after.identities.get(id) for id in {**before.identities, **after.identities}}
+    leaving = {id: after.leaving.get(id) for id in {**before.leaving, **after.leaving}}
+    tables = {id: after.replicas.get(id) for id in {**before.replicas, **after.replicas}}
+    return {
+        **records_of(IDENTITY, uuids),
+        **records_of(LEAVING, leaving),
+        **records_of(TABLE, tables),
+    }
+
+
 def sized(count: int) -> RoutingInfo:
     """Return routing info with so many chains of one target."""
     node = Node(NodeId(1), NodeKind.STORAGE, NodeState.ACTIVE, ("a:1",))
@@ -104,7 +123,7 @@ async def test_every_step_is_there_again(store: MetadataStore) -> None:
     basis = loaded.basis
     for routing, recorded in ((sized(3), ledger), (sized(2), Ledger()), (sized(5), ledger)):
         proposal = step_of(basis, routing, recorded)
-        assert await loaded.persistence.save(proposal) is None
+        assert (await loaded.persistence.save(proposal)).base is None
         basis = proposal.after
 
     found = await again(store, primary)
@@ -117,7 +136,7 @@ async def test_only_the_ledger_may_change(store: MetadataStore) -> None:
     primary = await elected(store)
     loaded = await take_over(primary, SECRET, CLUSTER)
     after = Ledger(leaving={TargetId(4): TargetId(5)})
-    basis = Basis(loaded.basis.routing, after, {})
+    basis = basis_of(loaded.basis.routing, after)
 
     records = records_between(Ledger(), after)
     await loaded.persistence.save(Proposal(basis, None, records))
@@ -158,7 +177,7 @@ async def test_a_new_base_is_written_now_and_then(
     basis, bases = loaded.basis, []
     for count in range(1, 11):
         proposal = step_of(basis, sized(count))
-        base = await loaded.persistence.save(proposal)
+        base = (await loaded.persistence.save(proposal)).base
         bases.append(None if base is None else base.version)
         basis = proposal.after
 
