@@ -227,6 +227,8 @@ class NodeEventKind(IntEnum):
     """`connection` is the target of another node that is waited for."""
     SYNCED = 10
     """`connection` is the target that lacks nothing any more."""
+    VALUE_LOST = 11
+    """`connection` is the target; nobody had the value whole any more."""
 
 
 class ChainFlag(IntFlag):

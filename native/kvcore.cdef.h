@@ -235,7 +235,8 @@ typedef enum kv_node_event_kind {
     KV_EVENT_TARGET_OFFLINE = 8,
     KV_EVENT_PEER_LOST = 9,     /* another node of a chain cannot be reached, or does not answer; `connection` is its target that is waited for */
     KV_EVENT_SYNCED = 10,       /* a target lacks nothing any more; `connection` is its number */
-    KV_EVENT_KIND_COUNT = 11
+    KV_EVENT_VALUE_LOST = 11,   /* a value that nobody has whole any more was deleted; `connection` is the target's number */
+    KV_EVENT_KIND_COUNT = 12
 } kv_node_event_kind;
 
 typedef struct kv_node_event {

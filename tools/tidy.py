@@ -96,6 +96,7 @@ TESTED_ELSEWHERE = {
     "native/node/resync_messages.c": "tests/native/test_node_resync.c",
     "native/node/serving.c": "tests/native/test_node_load.c",
     "native/node/session.c": "tests/native/test_node_limits.c",
+    "native/node/space_question.c": "tests/native/test_node_chain_evict.c",
     "native/node/sync_batch.c": "tests/native/test_node_resync.c",
     "native/python/arguments.c": "tests/unit/test_columns.py",
     "native/python/columns.c": "tests/unit/test_columns.py",

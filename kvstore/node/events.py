@@ -25,6 +25,7 @@ SAID: dict[NodeEventKind, tuple[LogLevel, str]] = {
     NodeEventKind.TARGET_OFFLINE: (LogLevel.ERROR, "target offline"),
     NodeEventKind.PEER_LOST: (LogLevel.WARNING, "a node of the chain does not answer"),
     NodeEventKind.SYNCED: (LogLevel.INFO, "target up to date"),
+    NodeEventKind.VALUE_LOST: (LogLevel.ERROR, "value lost"),
 }
 
 

@@ -348,7 +348,7 @@ static void evictor_wake(kv_chain *chain)
 {
     const kv_replica_view *view = kv_replica_view_of(chain->replica);
 
-    if (!chain->evictor || chain->ticks || !view->head || !view->has_successor)
+    if (!chain->evictor || chain->ticks || !view->has_successor)
         return;
     chain->ticks = true;
     kv_evictor_post(chain->evictor);
@@ -411,20 +411,34 @@ void kv_chain_severed(kv_chain *chain, kv_loop *here)
     unlock(chain, here);
 }
 
+/* Locked. */
+static void hear(kv_chain *chain, uint32_t target, const kv_wire_forwarded *answer)
+{
+    if (target != chain->place.successor)
+        return; /* it was another one */
+    chain->successor_free = answer->space_free;
+    chain->successor_lacks = (kv_engine_shortage){.size = answer->space_wanted,
+                                                  .count = answer->objects_wanted};
+    chain->answer_count++;
+    if (chain->evictor && (answer->space_wanted > 0 || answer->objects_wanted > 0))
+        kv_evictor_post(chain->evictor);
+}
+
+void kv_chain_hear(kv_chain *chain, uint32_t target, const kv_wire_forwarded *answer)
+{
+    pthread_mutex_lock(&chain->mutex);
+    hear(chain, target, answer);
+    pthread_mutex_unlock(&chain->mutex);
+}
+
 bool kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer)
 {
     kv_chain *chain = own->chain;
     bool legal;
 
     lock(chain);
-    if (answer && own->sent_target == chain->place.successor) {
-        chain->successor_free = answer->space_free;
-        chain->successor_lacks = (kv_engine_shortage){.size = answer->space_wanted,
-                                                      .count = answer->objects_wanted};
-        chain->acknowledged_count++;
-        if (chain->evictor && (answer->space_wanted > 0 || answer->objects_wanted > 0))
-            kv_evictor_post(chain->evictor);
-    }
+    if (answer)
+        hear(chain, own->sent_target, answer);
     legal = kv_replica_acknowledged(chain->replica, &own->update, own->sent_version,
                                     own->sent_attempt, answer ? answer->statuses : NULL);
     unlock(chain, own->loop);

@@ -52,8 +52,8 @@ struct kv_chain {
     uint64_t retained_max;      /* the most of that, unless one update alone is larger */
     uint64_t successor_free;    /* space, as the successor said last */
     kv_engine_shortage successor_lacks; /* the same of what should be evicted */
-    uint64_t acknowledged_count;/* answers of the successor */
-    bool ticks;                 /* cache mode: its evictor looks again by itself */
+    uint64_t answer_count;      /* of the successor's */
+    bool ticks;                 /* cache mode: its evictor looks again soon by itself */
     uint64_t space_free;        /* its own, as of space_ns */
     uint64_t space_ns;
     bool objects_short;         /* nearly as many as there may be, as of space_ns */
@@ -159,6 +159,8 @@ void kv_chain_enter(kv_chain_update *own);
 uint32_t kv_chain_enter_free(kv_chain_update *own);
 void kv_chain_decide(kv_chain_update *own, kv_status status);
 void kv_chain_applied(kv_chain_update *own);
+/* What the target behind says of its space, by whatever answer. */
+void kv_chain_hear(kv_chain *chain, uint32_t target, const kv_wire_forwarded *answer);
 /* False: the successor broke the protocol. NULL: it need not be asked. */
 bool kv_chain_acknowledge(kv_chain_update *own, const kv_wire_forwarded *answer);
 /* A connection to the successor that forwards may have gone by is lost. */

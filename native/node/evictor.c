@@ -1,7 +1,9 @@
-/* See evictor.h. It looks when it is told to, and by itself while something waits or is under
- * way. */
+/* See evictor.h. It looks when it is told to, and by itself: often while something is lacking, waits
+ * or is under way. */
 
 #include "node/evictor.h"
+
+#include "node/space_question.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,8 +22,10 @@ struct kv_evictor {
     uint64_t size_under_way;
     uint64_t count_under_way;
     uint64_t vain_ns;          /* nothing is chosen before: nothing may go */
-    uint64_t acknowledged;     /* answers of the successor, as of heard_ns */
+    kv_space_question question;
+    uint64_t answers;          /* of the successor, as of heard_ns */
     uint64_t heard_ns;
+    uint64_t lacked_ns;        /* something was lacking then; 0: never */
     bool waits;                /* somebody did, the last time */
     uint64_t freed;            /* as of freed_ns */
     uint64_t freed_ns;
@@ -31,9 +35,10 @@ struct kv_evictor {
 typedef struct place {
     bool shared; /* the target has a part in a chain of several */
     bool evicts; /* it is its head */
+    bool asks;   /* it has a successor */
     bool syncs;
     uint32_t update_count;
-    uint64_t acknowledged;
+    uint64_t answers;
 } place;
 
 static place place_look(kv_chain *chain)
@@ -46,10 +51,11 @@ static place place_look(kv_chain *chain)
     found = (place){.shared = !chain->stopped && (view->serves || view->syncs) &&
                               (!view->head || view->has_successor),
                     .evicts = view->serves && view->head,
+                    .asks = view->has_successor,
                     .syncs = view->syncs,
                     .update_count = kv_replica_count(chain->replica),
-                    .acknowledged = chain->acknowledged_count};
-    chain->ticks = found.shared && found.evicts && found.update_count > 0;
+                    .answers = chain->answer_count};
+    chain->ticks = found.shared && found.asks && found.update_count > 0;
     pthread_mutex_unlock(&chain->mutex);
     return found;
 }
@@ -111,19 +117,32 @@ static void evict(kv_evictor *evictor, const kv_engine_shortage *shortage)
     }
 }
 
-/* Rule 3. */
-static void prod(kv_evictor *evictor, const place *now, uint64_t now_ns)
+/* How long nobody need look. */
+static uint64_t pause_of(kv_evictor *evictor, const place *now, const kv_engine_shortage *shortage,
+                         uint64_t now_ns)
 {
-    bool heard = now->acknowledged != evictor->acknowledged || now->update_count == 0 ||
-                 evictor->batch_count > 0;
+    bool lacks = shortage->size > 0 || shortage->count > 0;
 
-    evictor->acknowledged = now->acknowledged;
-    if (heard)
-        evictor->heard_ns = now_ns;
-    if (now_ns - evictor->heard_ns < KV_NODE_EVICT_PROD_MS * NS_PER_MS)
+    if (lacks)
+        evictor->lacked_ns = now_ns;
+    lacks |= evictor->lacked_ns > 0 &&
+             now_ns - evictor->lacked_ns < KV_NODE_EVICT_LACK_MS * NS_PER_MS;
+    return (lacks || shortage->waits || now->update_count > 0 ? KV_NODE_EVICT_LOOK_MS
+                                                              : KV_NODE_EVICT_IDLE_MS) * NS_PER_MS;
+}
+
+/* Rule 3. */
+static void ask(kv_evictor *evictor, const place *now, uint64_t pause_ns, uint64_t now_ns)
+{
+    if (!now->asks) {
+        kv_space_question_drop(&evictor->question);
         return;
-    evictor->heard_ns = now_ns;
-    evict_some(evictor, 1, 1);
+    }
+    if (now->answers != evictor->answers)
+        evictor->heard_ns = now_ns;
+    evictor->answers = now->answers;
+    if (now_ns - evictor->heard_ns >= pause_ns)
+        kv_space_question_ask(&evictor->question);
 }
 
 /* Rule 4. */
@@ -149,21 +168,22 @@ void kv_evictor_look(kv_evictor *evictor)
     place now = place_look(evictor->chain);
     uint64_t now_ns = kv_clock_ns();
     kv_engine_shortage shortage;
+    uint64_t pause_ns;
 
     if (!now.shared || evictor->loop->stopping) {
+        kv_space_question_drop(&evictor->question);
         if (kv_timer_is_set(&evictor->timer))
             kv_timer_stop(evictor->loop->reactor, &evictor->timer);
         return;
     }
     kv_chain_shortage(evictor->chain, &shortage);
-    if (now.evicts) {
+    if (now.evicts)
         evict(evictor, &shortage);
-        prod(evictor, &now, now_ns);
-    }
+    pause_ns = pause_of(evictor, &now, &shortage, now_ns);
+    ask(evictor, &now, pause_ns, now_ns);
     end_waits(evictor, &now, &shortage, now_ns);
-    if (shortage.waits || (now.evicts && now.update_count > 0))
-        kv_timer_set(evictor->loop->reactor, &evictor->timer,
-                     now_ns + KV_NODE_EVICT_TICK_MS * NS_PER_MS);
+    if (now.asks || shortage.waits)
+        kv_timer_set(evictor->loop->reactor, &evictor->timer, now_ns + pause_ns);
 }
 
 void kv_evictor_batch_ended(kv_evictor *evictor, uint64_t size, uint64_t count)
@@ -213,6 +233,7 @@ int kv_evictor_open(kv_chain *chain, kv_evictor **result)
     evictor->loop = kv_chain_loop(chain);
     evictor->timer.expire = timer_expires;
     evictor->mail.deliver = deliver;
+    kv_space_question_init(&evictor->question, chain, evictor->loop);
     kv_engine_set_wanted(chain->target->engine, wanted, evictor);
     *result = evictor;
     return 0;
@@ -221,5 +242,6 @@ int kv_evictor_open(kv_chain *chain, kv_evictor **result)
 void kv_evictor_close(kv_evictor *evictor)
 {
     assert(evictor->batch_count == 0);
+    assert(evictor->question.message.state == KV_PEER_IDLE);
     free(evictor);
 }

@@ -9,12 +9,14 @@
  *    other updates have) nor behind values (its connections and their memory are its own).
  * 2. It is begun ahead of need, when the engine, or an answer of the successor, says that too
  *    little is free; no more is under way than was wanted.
- * 3. A successor whose space is taken by what waits for space has nothing to answer. Without a word
- *    of it, a single object is evicted from time to time: the answer to that says what it wants.
+ * 3. A successor that waits for space may have nothing to answer, and one far away may feed a
+ *    target that lacks space while no update runs. So each target asks its successor (see
+ *    space_question.h) when it has not heard of it for a moment: often while somebody lacks space
+ *    or updates are under way, and seldom otherwise.
  * 4. Who waits for space waits as long as any becomes free now and then. A copy for a syncing
  *    target waits shortly only: an eviction may stand behind it, in the queue of a key.
- * One loop's: kv_chain_loop. A target that is not the head has an evictor for rule 4 alone. A chain
- * of one target leaves it all to its engine. */
+ * One loop's: kv_chain_loop. A target that is not the head has an evictor for rules 3 and 4 alone.
+ * A chain of one target leaves it all to its engine. */
 #ifndef KV_EVICTOR_H
 #define KV_EVICTOR_H
 

@@ -1,7 +1,7 @@
 /* What the predecessor sends down a chain, at the node that it is for: updates, copies for a
  * syncing target, and questions about versions; and copies that another chain sends to the head.
  *
- * Updates become updates of the target's chain; a question is answered at once from the index.
+ * Updates become updates of the target's chain; questions are answered at once.
  * Nothing is refused for want of memory: it waits in its place's own pool. */
 
 #include "node/chain.h"
@@ -91,6 +91,13 @@ static void compare(kv_node_request *request, const kv_wire_forward *wire)
     kv_serving_answered(request);
 }
 
+/* Every answer tells of space. */
+static void tell_space(kv_node_request *request)
+{
+    request->answered = true;
+    kv_serving_answered(request);
+}
+
 static void synced(kv_chain *chain, kv_node_request *request, const kv_wire_forward *wire)
 {
     kv_node *node = request->session->loop->node;
@@ -141,6 +148,8 @@ static void forward_begin(kv_node_request *request, const kv_wire_forward *wire)
         compare(request, wire);
     else if (wire->forward == KV_FORWARD_SYNCED)
         synced(chain, request, wire);
+    else if (wire->forward == KV_FORWARD_SPACE)
+        tell_space(request);
     else
         update_begin(chain, request, wire, source);
 }

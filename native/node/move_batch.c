@@ -2,6 +2,7 @@
  * message, and what is not here is deleted there by another. See mover_state.h. */
 
 #include "node/mover_state.h"
+#include "node/naming.h"
 
 #include <assert.h>
 #include <string.h>
@@ -229,30 +230,12 @@ static void looked_up(kv_mover *mover)
         sets_end(mover);
 }
 
-/* Naming the last item brings about the step that answers; claimed before, it need not come by
- * mail. True: that step is to be made. */
-static bool items_name(kv_move_batch *batch)
-{
-    bool claimed = false;
-    int64_t item = 0;
-
-    while (batch->named < batch->count && item >= 0) {
-        if (batch->named + 1 == batch->count && !claimed)
-            claimed = kv_operation_claim(batch->operation);
-        item = kv_operation_next(batch->operation);
-        batch->named += item >= 0;
-    }
-    return claimed;
-}
-
 static void step(kv_mover *mover)
 {
     kv_move_batch *batch = mover->batch;
-    bool finished;
+    kv_naming naming = {batch->count, &batch->named, NULL};
+    bool finished = kv_naming_step(batch->operation, &naming);
 
-    do
-        finished = kv_operation_step(batch->operation);
-    while (!finished && items_name(batch));
     if (finished) {
         kv_operation_end(batch->operation);
         batch->operation = NULL;

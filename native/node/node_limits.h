@@ -62,11 +62,12 @@
 #define KV_NODE_EVICT_BATCH_COUNT 256u
 #define KV_NODE_EVICT_KEYS_SIZE 32768u
 #define KV_NODE_EVICT_IN_FLIGHT 4u      /* batches */
-#define KV_NODE_EVICT_TICK_MS 50u       /* between looks while something waits, or is under way */
-#define KV_NODE_EVICT_PROD_MS 100u      /* without a word of the successor: an eviction asks for one */
+#define KV_NODE_EVICT_LOOK_MS 10u       /* between looks, and without a word of the successor, */
+#define KV_NODE_EVICT_IDLE_MS 250u      /* while nothing is lacking, waits, or is under way: */
+#define KV_NODE_EVICT_LACK_MS 1000u     /* something is lacking for so long after it was so */
 #define KV_NODE_EVICT_VAIN_MS 20u       /* after nothing was found that may go */
 #define KV_NODE_SPACE_WAIT_MS 10000u    /* for space, while none becomes free */
-#define KV_NODE_COPY_WAIT_MS 200u       /* the same of a copy for a syncing target */
+#define KV_NODE_COPY_WAIT_MS 20u        /* the same of a copy for a syncing target: it comes again */
 
 /* A connection to another node of a chain. */
 #define KV_NODE_PEER_IN_FLIGHT 64u
@@ -90,6 +91,9 @@
 #define KV_NODE_RESYNC_RATE_DEFAULT (256ull << 20) /* bytes a second */
 #define KV_NODE_RESYNC_FAILED_MS 100u  /* before it begins anew for another reason than the chain */
 #define KV_NODE_RESYNC_PAUSE_MS 20u    /* before a look at what was in the way */
+#define KV_NODE_RESYNC_KEPT_MS 20u     /* before what found no room is tried again */
+#define KV_NODE_RESYNC_CORRUPT_MS 250u /* before what is corrupt here is tried again */
+#define KV_NODE_RESYNC_CORRUPT_TRIES 4u
 
 /* Slots that move to another chain. */
 #define KV_NODE_MOVE_PAUSE_MS 5u      /* between looks for what has changed */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define NS_PER_S 1000000000ull
+#define NS_PER_MS 1000000ull
 
 static void timer_expires(kv_timer *timer)
 {
@@ -31,9 +32,16 @@ int kv_resync_open(kv_chain *chain, kv_resync **result)
     return 0;
 }
 
+static void kept_drop(kv_resync *resync)
+{
+    while (resync->kept_count > 0)
+        kv_sync_close(resync->kept[--resync->kept_count]);
+}
+
 void kv_resync_close(kv_resync *resync)
 {
     assert(resync->batch_count == 0);
+    kept_drop(resync);
     free(resync->page);
     free(resync);
 }
@@ -54,7 +62,7 @@ static void pause_for(kv_resync *resync, uint64_t due_ns)
 
 void kv_resync_pause(kv_resync *resync)
 {
-    pause_for(resync, kv_clock_ns() + KV_NODE_RESYNC_PAUSE_MS * 1000000ull);
+    pause_for(resync, kv_clock_ns() + KV_NODE_RESYNC_PAUSE_MS * NS_PER_MS);
 }
 
 /* ---- entries ---- */
@@ -85,6 +93,7 @@ static const uint8_t *entry_next(kv_resync *resync)
 void kv_resync_rest(kv_resync *resync)
 {
     resync->stage = KV_RESYNC_REST;
+    kept_drop(resync);
     free(resync->page);
     resync->page = NULL;
     if (kv_timer_is_set(&resync->timer))
@@ -94,18 +103,35 @@ void kv_resync_rest(kv_resync *resync)
 
 /* ---- batches ---- */
 
-void kv_resync_batch_ended(kv_resync *resync, uint32_t count, uint64_t size, bool done)
+static void batch_keep(kv_resync *resync, kv_sync_batch *batch)
+{
+    uint64_t pause_ms = kv_sync_tries(batch) > 0 ? KV_NODE_RESYNC_CORRUPT_MS
+                                                 : KV_NODE_RESYNC_KEPT_MS;
+    uint64_t due_ns = kv_clock_ns() + pause_ms * NS_PER_MS;
+
+    if (resync->kept_count == 0 || due_ns < resync->kept_due_ns)
+        resync->kept_due_ns = due_ns;
+    resync->kept[resync->kept_count++] = batch;
+}
+
+void kv_resync_batch_ended(kv_resync *resync, kv_sync_batch *batch, const kv_sync_result *result)
 {
     assert(resync->batch_count > 0);
+    assert(resync->batch_count + resync->kept_count <= KV_NODE_RESYNC_IN_FLIGHT);
     resync->batch_count--;
-    if (!done && !resync->failed) {
+    if (result->failed && !resync->failed) {
         resync->failed = true;
-        resync->due_ns = kv_clock_ns() + KV_NODE_RESYNC_FAILED_MS * 1000000ull;
+        resync->due_ns = kv_clock_ns() + KV_NODE_RESYNC_FAILED_MS * NS_PER_MS;
     }
-    if (done) {
-        atomic_fetch_add_explicit(&resync->sent, count, memory_order_relaxed);
-        atomic_fetch_add_explicit(&resync->sent_bytes, size, memory_order_relaxed);
+    resync->probing = kv_sync_count(batch) > 0 && kv_sync_tries(batch) == 0;
+    if (!result->failed) {
+        atomic_fetch_add_explicit(&resync->sent, result->count, memory_order_relaxed);
+        atomic_fetch_add_explicit(&resync->sent_bytes, result->size, memory_order_relaxed);
     }
+    if (result->failed || kv_sync_count(batch) == 0)
+        kv_sync_close(batch);
+    else
+        batch_keep(resync, batch);
     kv_resync_look(resync);
 }
 
@@ -129,48 +155,75 @@ static void rate_note(kv_resync *resync, uint64_t size)
         resync->due_ns += size * NS_PER_S / rate;
 }
 
-/* How many of the entries that are wanted go together, and the bytes of their values. */
-static uint32_t batch_measure(const kv_resync *resync, uint64_t *size)
+/* How many of the entries that are wanted go together. */
+static uint32_t batch_measure(const kv_resync *resync)
 {
     uint32_t left = resync->wanted_count - resync->wanted_at;
+    uint64_t size = 0;
     uint32_t count = 0;
 
-    *size = 0;
     while (count < left && count < KV_NODE_RESYNC_BATCH_COUNT) {
         uint64_t next = resync->stage == KV_RESYNC_COMPARE
                             ? entry_value_size(resync->wanted[resync->wanted_at + count])
                             : 0;
 
-        if (count > 0 && *size + next > KV_NODE_RESYNC_BATCH_SIZE)
+        if (count > 0 && size + next > KV_NODE_RESYNC_BATCH_SIZE)
             break;
-        *size += next;
+        size += next;
         count++;
     }
     return count;
 }
 
-/* False: not now. */
-static bool batch_send(kv_resync *resync)
+/* What is refused came in vain: so the less the better. */
+static bool waits_for_room(const kv_resync *resync)
 {
-    uint32_t operation = resync->stage == KV_RESYNC_COMPARE ? KV_OP_SET : KV_OP_DELETE;
-    kv_sync_batch *batch;
-    uint64_t size;
-    uint32_t count;
+    return resync->probing && resync->batch_count > 0;
+}
 
-    if (resync->batch_count == KV_NODE_RESYNC_IN_FLIGHT || !rate_allows(resync))
-        return false;
-    count = batch_measure(resync, &size);
-    batch = kv_sync_open(resync, resync->chain, resync->loop, operation,
-                         resync->wanted + resync->wanted_at, count);
-    if (!batch) {
+/* False: no memory. */
+static bool batch_begin(kv_resync *resync, kv_sync_batch *batch)
+{
+    if (!batch || !kv_sync_begin(batch)) {
         kv_resync_pause(resync);
         return false;
     }
-    resync->wanted_at += count;
     resync->batch_count++;
-    rate_note(resync, size);
-    kv_sync_begin(batch);
+    rate_note(resync, kv_sync_size(batch));
     return true;
+}
+
+/* False: not now. */
+static bool batch_send(kv_resync *resync)
+{
+    kv_sync_aim aim = resync->stage == KV_RESYNC_COMPARE ? KV_SYNC_SET : KV_SYNC_REMOVE;
+    uint32_t count = batch_measure(resync);
+    kv_sync_batch *batch;
+
+    if (resync->batch_count + resync->kept_count == KV_NODE_RESYNC_IN_FLIGHT ||
+        waits_for_room(resync) || !rate_allows(resync))
+        return false;
+    batch = kv_sync_open(resync, resync->chain, resync->loop, aim,
+                         resync->wanted + resync->wanted_at, count);
+    if (!batch_begin(resync, batch)) {
+        if (batch)
+            kv_sync_close(batch);
+        return false;
+    }
+    resync->wanted_at += count;
+    return true;
+}
+
+/* What was kept goes before anything else, all of it when the first of it is due. */
+static void kept_send(kv_resync *resync)
+{
+    bool due = resync->kept_count > 0 && kv_clock_ns() >= resync->kept_due_ns;
+
+    while (due && resync->kept_count > 0 && !waits_for_room(resync) && rate_allows(resync)) {
+        if (!batch_begin(resync, resync->kept[resync->kept_count - 1]))
+            return;
+        resync->kept_count--;
+    }
 }
 
 /* ---- stages ---- */
@@ -237,7 +290,7 @@ static void tell_if_settled(kv_resync *resync)
     kv_chain *chain = resync->chain;
     bool settled;
 
-    if (resync->batch_count > 0 || resync->failed)
+    if (resync->batch_count > 0 || resync->kept_count > 0 || resync->failed)
         return; /* its end comes back here */
     pthread_mutex_lock(&chain->mutex);
     if (resync->turns == 0)
@@ -273,6 +326,7 @@ static void begin_anew(kv_resync *resync, uint64_t version)
 {
     resync->version = version;
     resync->failed = false;
+    kept_drop(resync);
     stage_begin(resync, KV_RESYNC_QUIET);
     atomic_store_explicit(&resync->compared, 0, memory_order_relaxed);
     atomic_store_explicit(&resync->sent, 0, memory_order_relaxed);
@@ -336,8 +390,11 @@ static void work(kv_resync *resync)
         else
             kv_resync_pause(resync);
     }
+    kept_send(resync);
     while (!resync->asked && resync->stage >= KV_RESYNC_COMPARE && go_on(resync))
         ;
+    if (resync->kept_count > 0 && !kv_timer_is_set(&resync->timer))
+        pause_for(resync, resync->kept_due_ns);
 }
 
 void kv_resync_look(kv_resync *resync)

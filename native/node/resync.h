@@ -13,6 +13,9 @@
  *    so whatever changes after it was listed needs no more care.
  * 3. At most KV_NODE_RESYNC_IN_FLIGHT batches are under way, and values leave no faster than
  *    kv_node_set_resync_rate says.
+ * 4. What the successor has no room for is sent again a little later, while the head evicts (see
+ *    evictor.h). So is what is corrupt here: it may be healed from another target meanwhile. Where
+ *    there is no other one it is deleted, with an event: nobody has it any more.
  * One loop's: kv_chain_loop. */
 #ifndef KV_RESYNC_H
 #define KV_RESYNC_H
@@ -27,14 +30,29 @@ void kv_resync_look(kv_resync *resync);
 void kv_resync_state(kv_resync *resync, kv_chain_state *state);
 
 /* sync_batch.c: keys that the successor has otherwise, or not. */
-/* Entries as of kv_engine_list_stored, one behind the other: their values are sent. At most
- * KV_NODE_RESYNC_BATCH_COUNT. NULL: no memory. */
-kv_sync_batch *kv_sync_open(kv_resync *resync, kv_chain *chain, kv_loop *loop, uint32_t operation,
+typedef enum kv_sync_aim {
+    KV_SYNC_SET = 1,    /* it is to have what is here */
+    KV_SYNC_REMOVE = 2, /* it is not to have what is not here */
+    KV_SYNC_LOSE = 3    /* neither is to have what cannot be read */
+} kv_sync_aim;
+typedef struct kv_sync_result {
+    uint64_t count; /* keys that got there */
+    uint64_t size;  /* bytes of their values */
+    bool failed;    /* the others did not, for another reason than space and damage */
+} kv_sync_result;
+/* Entries as of kv_engine_list_stored: at most KV_NODE_RESYNC_BATCH_COUNT. NULL: no memory. */
+kv_sync_batch *kv_sync_open(kv_resync *resync, kv_chain *chain, kv_loop *loop, kv_sync_aim aim,
                             const uint8_t *const *entries, uint32_t count);
-/* The batch goes its way; kv_resync_batch_ended follows. */
-void kv_sync_begin(kv_sync_batch *batch);
-/* In resync.c: `count` keys with so many bytes of values were sent, if `done`. */
-void kv_resync_batch_ended(kv_resync *resync, uint32_t count, uint64_t size, bool done);
+/* One that is not under way. */
+void kv_sync_close(kv_sync_batch *batch);
+/* The batch goes its way; kv_resync_batch_ended follows. False: no memory. */
+bool kv_sync_begin(kv_sync_batch *batch);
+/* Keys that are to be tried once more; how often they only could not be read; bytes of values. */
+uint32_t kv_sync_count(const kv_sync_batch *batch);
+uint32_t kv_sync_tries(const kv_sync_batch *batch);
+uint64_t kv_sync_size(const kv_sync_batch *batch);
+/* In resync.c: it is over, and not under way any more. */
+void kv_resync_batch_ended(kv_resync *resync, kv_sync_batch *batch, const kv_sync_result *result);
 /* Its turn has come: see what the keys hold now, then kv_chain_decide. */
 void kv_sync_look(kv_sync_batch *batch);
 /* The update is over. */

@@ -40,10 +40,9 @@ static void message_freed(kv_peer_message *message)
 
 static void forward_head(kv_resync *resync, uint32_t kind, kv_wire_forward *wire)
 {
-    kv_peer_aim aim = kv_chain_aim(resync->chain);
-
+    resync->target = kv_chain_aim(resync->chain).target;
     *wire = (kv_wire_forward){.forward = kind,
-                              .target = aim.target,
+                              .target = resync->target,
                               .chain_version = resync->version,
                               .count = kind == KV_FORWARD_COMPARE ? resync->part_count : 0};
 }
@@ -52,7 +51,7 @@ static void forward_head(kv_resync *resync, uint32_t kind, kv_wire_forward *wire
 static bool answer_take(kv_resync *resync, const kv_message_head *head, const uint8_t *columns,
                         kv_wire_forwarded *answer, int *error)
 {
-    kv_peer *peer = resync->chain->peers[resync->loop - resync->chain->node->loops];
+    kv_peer *peer = *kv_chain_peer_place(resync->chain, resync->loop, false);
 
     *error = kv_forwarded_decode(head, columns, resync->message.count, answer);
     if (*error < 0)
@@ -60,6 +59,7 @@ static bool answer_take(kv_resync *resync, const kv_message_head *head, const ui
     resync->asked = false;
     if (answer->status == KV_OK) {
         kv_peer_resume(peer);
+        kv_chain_hear(resync->chain, resync->target, answer);
         return true;
     }
     kv_peer_pause(peer);

@@ -24,6 +24,7 @@ struct kv_resync {
     kv_timer timer;
     kv_peer_message message; /* COMPARE, a list of the successor's, or SYNCED */
     kv_resync_stage stage;
+    uint32_t target;         /* that the message was put to */
     uint64_t version;        /* of the chain, that this run goes by, or went by to its end */
     uint64_t cursor;         /* of the next page */
     uint8_t *page;           /* while it runs */
@@ -36,6 +37,10 @@ struct kv_resync {
     uint32_t wanted_count;
     uint32_t wanted_at;
     uint32_t batch_count;    /* under way */
+    kv_sync_batch *kept[KV_NODE_RESYNC_IN_FLIGHT]; /* not under way, to be tried once more */
+    uint32_t kept_count;
+    uint64_t kept_due_ns;
+    bool probing;            /* something found no room: one batch at a time */
     uint64_t due_ns;         /* nothing leaves before: the rate */
     uint64_t turns;          /* TELL: updates that had their turn before it; they end first */
     bool asked;              /* the message is under way */

@@ -12,6 +12,7 @@
  * 3. What is lent is returned once: when it was sent, or when nobody will send it. */
 
 #include "node/chain.h"
+#include "node/naming.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -135,21 +136,13 @@ void kv_serving_answered(kv_node_request *request)
         kv_outgoing_speak(request);
 }
 
-/* LEND: note which items got their status. Naming the last one asks for the step that answers:
- * claimed before, it need not come by mail. True: that step is to be made. */
-static bool name_items(kv_node_request *request)
+/* True: the operation is finished. */
+static bool operation_step(kv_node_request *request)
 {
-    bool claimed = false;
-    int64_t item = 0;
+    kv_naming naming = {request->count, &request->named, request->order};
 
-    while (request->named < request->count && item >= 0) {
-        if (request->named + 1 == request->count && !claimed)
-            claimed = kv_operation_claim(request->operation);
-        item = kv_operation_next(request->operation);
-        if (item >= 0)
-            request->order[request->named++] = (uint32_t)item;
-    }
-    return claimed;
+    return request->kind == KV_OP_GET ? kv_naming_step(request->operation, &naming)
+                                      : kv_operation_step(request->operation);
 }
 
 /* Something was named: it is said, or given back when nobody listens. */
@@ -199,9 +192,7 @@ void kv_serving_step(kv_node_request *request)
         update_step(request);
         return;
     }
-    do
-        finished = kv_operation_step(request->operation);
-    while (!finished && request->kind == KV_OP_GET && name_items(request));
+    finished = operation_step(request);
     if (request->epoch && request->kind == KV_OP_GET)
         kv_chain_check(request, named, request->named);
     if (request->answered && !answered)

@@ -84,13 +84,18 @@ _Static_assert(STATUS_MAX <= UINT8_MAX, "a status fits its column");
 
 static bool kind_known(uint32_t kind)
 {
-    return kind >= KV_FORWARD_UPDATE && kind <= KV_FORWARD_MOVE;
+    return kind >= KV_FORWARD_UPDATE && kind <= KV_FORWARD_SPACE;
 }
 
 /* What somebody holds, with its version and pin. */
 static bool copies(uint32_t kind)
 {
     return kind == KV_FORWARD_SYNC || kind == KV_FORWARD_MOVE;
+}
+
+static bool has_items(uint32_t kind)
+{
+    return kind != KV_FORWARD_SYNCED && kind != KV_FORWARD_SPACE;
 }
 
 static bool operation_known(uint32_t kind, uint32_t operation)
@@ -227,7 +232,7 @@ uint32_t kv_forward_encode(const kv_wire_forward *forward, kv_forward_item_of *i
 
     assert(kind_known(forward->forward));
     assert(operation_known(forward->forward, forward->operation));
-    assert((forward->forward == KV_FORWARD_SYNCED) == (forward->count == 0));
+    assert(has_items(forward->forward) == (forward->count > 0));
     assert(forward->count <= KV_MESSAGE_COUNT_MAX);
 
     columns_place(&placed, columns);
@@ -284,7 +289,7 @@ static int head_check(const kv_message_head *head, const uint8_t *columns,
     if (!names_fit(forward, named))
         return kv_message_refuse(-EBADMSG, message,
                                  "client, channel and sequence do not go together");
-    if ((forward->forward == KV_FORWARD_SYNCED) != (forward->count == 0))
+    if (has_items(forward->forward) != (forward->count > 0))
         return kv_message_refuse(-EBADMSG, message, "forward %u has %u items", forward->forward,
                                  forward->count);
     if (forward->operation != KV_OP_SET && head->values_size != 0)

@@ -19,7 +19,8 @@ typedef enum kv_forward_kind {
     KV_FORWARD_SYNC = 2,    /* what the predecessor holds: SET replaces whatever is there, DELETE removes it */
     KV_FORWARD_COMPARE = 3, /* keys and versions of the predecessor: each gets KV_OK (same version), KV_NOT_FOUND, or KV_EXISTS (another one) */
     KV_FORWARD_SYNCED = 4,  /* no items: the successor lacks nothing any more */
-    KV_FORWARD_MOVE = 5     /* as SYNC, from another chain whose slots move here: to the head, and down this chain */
+    KV_FORWARD_MOVE = 5,    /* as SYNC, from another chain whose slots move here: to the head, and down this chain */
+    KV_FORWARD_SPACE = 6    /* no items: what is free and what is lacking, as every answer says */
 } kv_forward_kind;
 
 #define KV_FORWARD_CAREFUL 1u /* flags of UPDATE, SYNC and MOVE: may be refused for want of space */

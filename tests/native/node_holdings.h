@@ -60,18 +60,23 @@ static inline void holding_free(holding *held)
     free(held);
 }
 
+static inline void holding_same(const holding *a, const holding *b)
+{
+    assert(a->count == b->count);
+    for (uint32_t i = 0; i < a->count; i++) {
+        uint32_t size = ENTRY_SIZE + kv_endian_load_u16(a->entries[i]);
+
+        assert(memcmp(a->entries[i], b->entries[i], size) == 0);
+    }
+}
+
 /* How many objects both have. */
 static inline uint32_t holdings_compare(chain_world *world, uint32_t one, uint32_t other)
 {
     holding *a = holding_take(world, one), *b = holding_take(world, other);
     uint32_t count = a->count;
 
-    assert(a->count == b->count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t size = ENTRY_SIZE + kv_endian_load_u16(a->entries[i]);
-
-        assert(memcmp(a->entries[i], b->entries[i], size) == 0);
-    }
+    holding_same(a, b);
     holding_free(a);
     holding_free(b);
     return count;

@@ -37,6 +37,7 @@ static const struct {
     {KV_FORWARD_SYNC, KV_OP_SET},   {KV_FORWARD_SYNC, KV_OP_DELETE},
     {KV_FORWARD_COMPARE, 0},        {KV_FORWARD_SYNCED, 0},
     {KV_FORWARD_MOVE, KV_OP_SET},   {KV_FORWARD_MOVE, KV_OP_DELETE},
+    {KV_FORWARD_SPACE, 0},
 };
 #define SHAPE_COUNT (sizeof(shapes) / sizeof(shapes[0]))
 
@@ -65,6 +66,11 @@ static void update_encode(update *all)
     assert(kv_message_verify(all->columns, size) == 0);
 }
 
+static bool has_items(uint32_t forward)
+{
+    return forward != KV_FORWARD_SYNCED && forward != KV_FORWARD_SPACE;
+}
+
 /* Everything a field may hold, also what the shape does not have: it is to be written as 0. */
 static void update_draw(update *all, uint32_t count_max, uint32_t key_size_max, kv_random *random)
 {
@@ -85,7 +91,7 @@ static void update_draw(update *all, uint32_t count_max, uint32_t key_size_max, 
     };
     if (kv_random_one_in(random, 2))
         kv_random_fill(random, all->forward.client, KV_CLIENT_ID_SIZE);
-    if (all->forward.forward != KV_FORWARD_SYNCED)
+    if (has_items(all->forward.forward))
         all->forward.count = 1 + (uint32_t)kv_random_below(random, count_max);
     all->keys_size = 0;
     for (uint32_t i = 0; i < all->forward.count; i++) {
@@ -116,7 +122,7 @@ static void update_small(update *all, uint32_t forward, uint32_t operation)
     all->forward = (kv_wire_forward){.forward = forward, .operation = operation, .target = 7,
                                      .chain_version = 9, .count = 2, .ttl_ms = 500, .channel = 3,
                                      .sequence = 11, .client = "0123456789abcde"};
-    if (forward == KV_FORWARD_SYNCED)
+    if (!has_items(forward))
         all->forward.count = 0;
     all->items[0] = (kv_forward_item){.key = (const uint8_t *)"abc", .key_size = 3,
                                       .value_size = 5, .checksum = 0x11223344,
@@ -128,7 +134,7 @@ static void update_small(update *all, uint32_t forward, uint32_t operation)
         all->items[0].flags = KV_ITEM_PINNED;
     if (forward == KV_FORWARD_UPDATE)
         all->items[1].status = KV_EXISTS;
-    all->keys_size = forward == KV_FORWARD_SYNCED ? 0 : 5;
+    all->keys_size = has_items(forward) ? 5 : 0;
     update_encode(all);
     all->items[0].flags = 0;
 }
@@ -300,11 +306,12 @@ static void each_rule_has_its_reason(void)
 {
     static const wrong rules[] = {
         {"forward 0 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 0, -EOPNOTSUPP},
-        {"forward 6 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 6, -EOPNOTSUPP},
+        {"forward 7 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 4, 1, 7, -EOPNOTSUPP},
         {"operation 2 is unknown", KV_FORWARD_UPDATE, KV_OP_SET, 5, 1, KV_OP_GET, -EOPNOTSUPP},
         {"operation 7 is unknown", KV_FORWARD_SYNC, KV_OP_SET, 5, 1, KV_OP_PIN, -EOPNOTSUPP},
         {"operation 1 is unknown", KV_FORWARD_COMPARE, 0, 5, 1, KV_OP_SET, -EOPNOTSUPP},
         {"operation 1 is unknown", KV_FORWARD_SYNCED, 0, 5, 1, KV_OP_SET, -EOPNOTSUPP},
+        {"operation 1 is unknown", KV_FORWARD_SPACE, 0, 5, 1, KV_OP_SET, -EOPNOTSUPP},
         {"reserved bits of a", KV_FORWARD_UPDATE, KV_OP_SET, 6, 1, 2, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_COMPARE, 0, 6, 1, 1, -EBADMSG},
         {"reserved bits of a", KV_FORWARD_SYNC, KV_OP_DELETE, 6, 1, 2, -EBADMSG},
@@ -315,6 +322,7 @@ static void each_rule_has_its_reason(void)
         {"the ttl of a set", KV_FORWARD_SYNC, KV_OP_SET, 32, 8, 1, -EBADMSG},
         {"names a client", KV_FORWARD_SYNC, KV_OP_SET, 48, 1, 1, -EBADMSG},
         {"names a client", KV_FORWARD_SYNCED, 0, 63, 1, 1, -EBADMSG},
+        {"forward 6 has 2 items", KV_FORWARD_COMPARE, 0, 4, 1, 6, -EBADMSG},
         {"do not go together", KV_FORWARD_UPDATE, KV_OP_SET, 40, 8, 0, -EBADMSG},
         {"do not go together", KV_FORWARD_SYNC, KV_OP_SET, 40, 8, 1, -EBADMSG},
         {"do not go together", KV_FORWARD_SYNC, KV_OP_SET, 12, 4, 1, -EBADMSG},
@@ -411,7 +419,7 @@ static void each_kind_has_the_bytes_it_always_had(void)
     static const uint32_t expected[SHAPE_COUNT] = {
         0x579ec152, 0xf6b28eb9, 0xf66f867c, 0x76e4033d,
         0x89507b4d, 0xa7d28540, 0x5fce5c38, 0x7360e202,
-        0x543c06c3, 0xc385b429,
+        0x543c06c3, 0xc385b429, 0x9817aab4,
     };
 
     for (size_t i = 0; i < SHAPE_COUNT; i++) {

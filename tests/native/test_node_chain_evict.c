@@ -52,7 +52,7 @@ static bool is_quiet(chain_world *world, uint32_t head)
     return true;
 }
 
-static void all_agree(chain_world *world, uint32_t head)
+static void wait_quiet(chain_world *world, uint32_t head)
 {
     uint32_t quiet = 0;
 
@@ -60,8 +60,31 @@ static void all_agree(chain_world *world, uint32_t head)
         quiet = is_quiet(world, head) ? quiet + 1 : 0;
         sched_yield();
     }
-    for (uint32_t i = head + 1; i < world->count; i++)
-        assert(holdings_compare(world, head, i) > 0);
+}
+
+/* Once the head has evicted nothing while each said what it holds. */
+static void all_agree(chain_world *world, uint32_t head)
+{
+    holding *held[CHAIN_NODES_MAX] = {0};
+    uint64_t before;
+
+    do {
+        for (uint32_t i = head; i < world->count; i++)
+            if (held[i])
+                holding_free(held[i]);
+        wait_quiet(world, head);
+        before = evictions_of(world, head);
+        for (uint32_t i = head; i < world->count; i++)
+            held[i] = holding_take(world, i);
+        wait_quiet(world, head);
+    } while (evictions_of(world, head) != before);
+    assert(held[head]->count > 0);
+    for (uint32_t i = head; i < world->count; i++) {
+        holding_same(held[head], held[i]);
+        if (i > head)
+            holding_free(held[i]);
+    }
+    holding_free(held[head]);
 }
 
 /* What is read right after it was set is there, wherever it is read. */
@@ -176,20 +199,22 @@ static void the_next_head_goes_on(const node_world *plan)
     chain_close(&world);
 }
 
-/* What is full gets a successor with less space, while it takes more. */
-static void a_smaller_target_joins_a_full_cache(const node_world *plan)
+/* What is full gets a successor with less space: the head evicts for it, also when it does not feed
+ * it itself, and nobody sets anything meanwhile. */
+static void a_smaller_target_joins_a_full_cache(const node_world *plan, uint32_t serving,
+                                                uint32_t rounds)
 {
-    static const uint64_t capacities[] = {16 * MIB, 8 * MIB};
+    static const uint64_t capacities[2][3] = {{16 * MIB, 8 * MIB}, {12 * MIB, 12 * MIB, 8 * MIB}};
     chain_world world;
 
-    caches_open(&world, plan, 2, capacities);
-    chain_draw(&world, order, 1, false);
-    flood(&world, 0, 20);
-    chain_draw(&world, order, 1, true);
-    flood(&world, 0, 20);
-    world_event(&world.nodes[1], KV_EVENT_SYNCED);
-    chain_draw(&world, order, 2, false);
-    flood(&world, 0, 10);
+    caches_open(&world, plan, serving + 1, capacities[serving - 1]);
+    chain_draw(&world, order, serving, false);
+    flood(&world, 0, 12);
+    chain_draw(&world, order, serving, true);
+    flood(&world, 0, rounds);
+    world_event(&world.nodes[serving], KV_EVENT_SYNCED);
+    chain_draw(&world, order, serving + 1, false);
+    flood(&world, 0, 2);
     all_agree(&world, 0);
     chain_close(&world);
 }
@@ -234,7 +259,9 @@ int main(void)
     far_more_than_fits_goes_in(&plan, 2, head_small);
     far_more_than_fits_goes_in(&plan, 3, tail_small);
     the_next_head_goes_on(&plan);
-    a_smaller_target_joins_a_full_cache(&plan);
+    a_smaller_target_joins_a_full_cache(&plan, 1, 0);
+    a_smaller_target_joins_a_full_cache(&plan, 1, 2);
+    a_smaller_target_joins_a_full_cache(&plan, 2, 0);
     objects_stay_within_their_limit(&plan);
     plan.options.reactors = 2;
     plan.store.durability = KV_DURABILITY_MEMORY;
