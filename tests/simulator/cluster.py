@@ -26,11 +26,11 @@ from simulator.metadata import StoreState
 from simulator.nodes import MgmtdProcess, StorageNode
 from simulator.plan import Plan
 from simulator.virtual import NumberedTask, Process, VirtualLoop
-from simulator.wires import Reached, Wires
+from simulator.wires import Decoder, Reached, Wires
 
 FORM_WITHIN_S = 20.0
 REST_WITHIN_S = 40.0
-LOOK_S = 0.02
+LOOK_S = 0.1
 STALL_MS_MAX = 2000
 GIVE_UP_MS = 2500
 BOUND_LEASES = 3
@@ -119,8 +119,11 @@ class Cluster:
         self.routing = RoutingInfo()
         self.mgmtds: list[MgmtdProcess] = []
         reached: list[Reached] = []
+        decoder = Decoder()
         self.nodes = [
-            StorageNode(self.world, number, plan.targets_per_node, self.wires, reached)
+            StorageNode(
+                self.world, number, plan.targets_per_node, self.wires, reached, decoder
+            )
             for number in range(plan.nodes)
         ]
         for number in range(2):

@@ -8,7 +8,7 @@
 
 #include "simulator.h"
 
-#define CHECKER_ENTRIES_MAX 1024u
+#define CHECKER_ENTRIES_MAX 4096u
 #define CHECKER_WORDS (CHECKER_ENTRIES_MAX / 64u)
 #define CHECKER_SEEN_MAX (1u << 20)
 
@@ -134,7 +134,8 @@ static uint64_t end_first(const checker *all)
 
 static bool search(checker *all);
 
-static bool try_entry(checker *all, uint32_t i, uint64_t after)
+/* `alone`: nothing else can come next, so that no other way leads here that is worth remembering. */
+static bool try_entry(checker *all, uint32_t i, uint64_t after, bool alone)
 {
     uint64_t before = all->now.write;
     uint32_t first = all->first;
@@ -145,7 +146,7 @@ static bool try_entry(checker *all, uint32_t i, uint64_t after)
     all->left -= known;
     while (all->first < all->count && is_done(all, all->first))
         all->first++;
-    found = seen_add(all) && search(all);
+    found = (alone || seen_add(all)) && search(all);
     all->first = first;
     all->now.done[i / 64] &= ~(1ull << i % 64);
     all->now.write = before;
@@ -153,22 +154,30 @@ static bool try_entry(checker *all, uint32_t i, uint64_t after)
     return found;
 }
 
+static bool may_be_next(const checker *all, uint32_t i, uint64_t *after)
+{
+    return !is_done(all, i) && entry_allowed(all->entries[i], all->now.write, after);
+}
+
 /* What changes nothing and fits comes first, without trying anything else: it fits nowhere
  * better. */
 static bool search(checker *all)
 {
     uint64_t end = end_first(all);
+    uint32_t count = 0;
     uint64_t after;
 
     if (all->left == 0)
         return true;
+    for (uint32_t i = all->first; i < all->count && all->entries[i]->start <= end; i++) {
+        if (!may_be_next(all, i, &after))
+            continue;
+        if (after == all->now.write)
+            return try_entry(all, i, after, true);
+        count++;
+    }
     for (uint32_t i = all->first; i < all->count && all->entries[i]->start <= end; i++)
-        if (!is_done(all, i) && entry_allowed(all->entries[i], all->now.write, &after) &&
-            after == all->now.write)
-            return try_entry(all, i, after);
-    for (uint32_t i = all->first; i < all->count && all->entries[i]->start <= end; i++)
-        if (!is_done(all, i) && entry_allowed(all->entries[i], all->now.write, &after) &&
-            try_entry(all, i, after))
+        if (may_be_next(all, i, &after) && try_entry(all, i, after, count == 1))
             return true;
     return false;
 }
@@ -262,6 +271,8 @@ void sim_check_history(sim_world *world)
 /* P7; and the last word on what later readers see. */
 void sim_check_equal(sim_world *world, const uint32_t *targets, uint32_t count)
 {
+    for (uint32_t i = 0; i < count; i++)
+        sim_storage_scrub(world, sim_target_of(world, targets[i]));
     for (uint32_t k = 0; k < world->options.keys; k++) {
         uint32_t key = sim_target_of(world, targets[0])->chain * world->options.keys + k;
         uint64_t write = 0, version = 0;

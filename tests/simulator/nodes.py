@@ -19,6 +19,7 @@ from simulator.metadata import SimulatedStore, StoreState
 from simulator.virtual import Process
 from simulator.wires import (
     SECRET,
+    Decoder,
     Reached,
     SimulatedNetwork,
     SimulatedPrimary,
@@ -144,9 +145,16 @@ class StorageNode:
     """One node: its process comes and goes, its targets stay."""
 
     def __init__(
-        self, world: Foreign, number: int, targets: int, wires: Wires, mgmtds: list[Reached]
+        self,
+        world: Foreign,
+        number: int,
+        targets: int,
+        wires: Wires,
+        mgmtds: list[Reached],
+        decoder: Decoder,
     ) -> None:
         """Do not run yet."""
+        self._decoder = decoder
         self.number = number
         self.name = f"node {number}"
         self.process: Process | None = None
@@ -176,7 +184,7 @@ class StorageNode:
         self.starts += 1
         self.process = Process(self.name)
         self._primary = SimulatedPrimary(
-            self.name, self.process, self._wires, self._mgmtds, numbers
+            self.name, self.process, self._wires, self._mgmtds, numbers, self._decoder
         )
         self.agent = Agent(
             self._core,

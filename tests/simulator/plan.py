@@ -13,6 +13,8 @@ from kvstore.cluster.states import Durability
 
 DRIFT_PPM_MAX = 10_000
 """How much faster or slower than true time a clock runs: mgmtd allows for twice as much."""
+ENTRIES_A_KEY = 200
+"""On average: what is looked at most has several times as many."""
 KIB = 1 << 10
 MIB = 1 << 20
 
@@ -120,10 +122,13 @@ def plan_of(seed: int) -> Plan:
     nodes = random.choice(counts[:3])
     chains = nodes * targets_per_node // replicas
     terms = _terms(random)
-    work_s = random.uniform(1.0, 3.5) * max(1.0, terms.lease_ms / 400)
+    work_s = random.uniform(1.5, 5.0) * max(1.0, terms.lease_ms / 500)
+    operations = int(work_s * random.choice([100, 400, 800, 1600]))
     durability = random.choice([Durability.DISK, Durability.SYNC])
     tight = random.random() < 0.2
-    keys = max(2, random.choice([4, 6, 10, 16, 24]) // chains)
+    batch_max = random.randint(1, 4)
+    keys = max(2, random.choice([4, 8, 16, 40]) // chains)
+    keys = max(keys, operations * (batch_max + 1) // 2 // (chains * ENTRIES_A_KEY))
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -131,11 +136,11 @@ def plan_of(seed: int) -> Plan:
         replicas=replicas,
         clients=random.randint(3, 10),
         keys=keys,
-        batch_max=random.randint(1, 4),
+        batch_max=batch_max,
         updates_percent=random.choice([20, 45, 45, 70]),
         deletes_percent=random.choice([5, 20, 40]),
         value_size_max=random.choice([64, 600, 6 * KIB, 40 * KIB]),
-        operations=min(random.randint(300, 1300), 140 * keys * chains),
+        operations=operations,
         durability=durability,
         capacity=MIB if tight else 4 * MIB,
         margin=4 * MIB if tight else random.choice([0, 0, 4 * MIB]),
@@ -150,10 +155,10 @@ def plan_of(seed: int) -> Plan:
 
 
 def _terms(random: Random) -> LeaseTerms:
-    heartbeat_ms = random.choice([25, 40, 40, 60, 100])
-    if random.random() < 0.08:
+    heartbeat_ms = random.choice([40, 80, 120, 200])
+    if random.random() < 0.15:
         return LeaseTerms()
-    lease_ms = heartbeat_ms * random.randint(3, 6)
+    lease_ms = heartbeat_ms * random.randint(3, 5)
     return LeaseTerms(
         heartbeat_ms=heartbeat_ms,
         lease_ms=lease_ms,

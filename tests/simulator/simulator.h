@@ -332,6 +332,8 @@ void sim_storage_give_back(sim_world *world, sim_target *target);
 void sim_owner_init(sim_owner *owner, sim_owner_kind kind);
 /* Whether the object at a key has this version. */
 bool sim_storage_has(const sim_target *target, uint32_t key, uint64_t version);
+/* Look for what has rotted, and repair it. */
+void sim_storage_scrub(sim_world *world, sim_target *target);
 /* The write that a key's value is of, at once; 0: absent. */
 uint64_t sim_storage_get(sim_world *world, sim_target *target, uint32_t key);
 bool sim_storage_peek(const sim_target *target, uint32_t key, kv_item_stat *stat, uint32_t *size);

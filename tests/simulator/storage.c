@@ -366,3 +366,16 @@ uint64_t sim_storage_get(sim_world *world, sim_target *target, uint32_t key)
     }
     return sim_value_write(world, key, value, item.result_size);
 }
+
+void sim_storage_scrub(sim_world *world, sim_target *target)
+{
+    static uint8_t entries[65536];
+    uint64_t cursor = 0, objects = 0, bytes = 0;
+
+    while (cursor != UINT64_MAX)
+        if (kv_engine_verify(target->engine, &cursor, 1u << 20, entries, sizeof(entries), &objects,
+                             &bytes, run_internal, target) < 0)
+            return;
+    if (kv_engine_damaged_count(target->engine) > 0)
+        repair(world, target);
+}

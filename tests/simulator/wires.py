@@ -43,6 +43,7 @@ DELAY_SPAN_S = 0.0008
 LONG_DELAY_S = 0.03
 LOST_S = 1.0
 PAUSE_S = 0.02
+WATCH_S = 0.08
 SECRET = b"the secret of the cluster"
 SUBSCRIPTION = 1
 
@@ -122,7 +123,7 @@ class SimulatedPeer(Peer):
         self.name = node
         self.greeted = True
         self.lost = asyncio.Event()
-        self.take: Callable[[object], None] | None = None
+        self.take: Callable[[bytes], None] | None = None
         self._wires = wires
         self._process = process
         self._at = at
@@ -153,7 +154,7 @@ class SimulatedPeer(Peer):
 
     def _pushed(self, packed: bytes) -> None:
         if self.take is not None and not self.lost.is_set():
-            self.take(msgpack.unpackb(packed, raw=False))
+            self.take(packed)
 
     def abort(self) -> None:
         """End it from mgmtd's side."""
@@ -252,6 +253,29 @@ class SimulatedPeer(Peer):
             waiting.set_result(result)
 
 
+class Decoder:
+    """Turns what is pushed into routing info, once for all nodes that have the same before."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._known: dict[tuple[bytes, int], RoutingInfo] = {}
+
+    def take(self, routing: RoutingInfo, packed: bytes) -> RoutingInfo:
+        """Return what news makes of routing info; RoutingVersionError where they do not fit."""
+        key = (packed, routing.version)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        fields = Fields(msgpack.unpackb(packed, raw=False), "news", 2)
+        kind, parts = fields.integer("kind", wire.PUSH_DELTA), fields.any()
+        if kind == wire.PUSH_WHOLE:
+            after = wire.decode_parts(parts)
+        else:
+            after = wire.apply_deltas(parts, routing)
+        self._known[key] = after
+        return after
+
+
 class SimulatedPrimary:
     """Implements what an agent asks of mgmtd: it finds the primary, and follows it."""
 
@@ -262,8 +286,10 @@ class SimulatedPrimary:
         wires: Wires,
         mgmtds: list[Reached],
         numbers: Callable[[], int],
+        decoder: Decoder,
     ) -> None:
         """Know nobody yet."""
+        self._decoder = decoder
         self._node = node
         self._process = process
         self._wires = wires
@@ -305,9 +331,11 @@ class SimulatedPrimary:
         routing = known or RoutingInfo()
         while True:
             fresh = asyncio.Event()
-            parts: list[object] = []
+            parts: list[bytes] = []
 
-            def take(news: object, parts: list[object] = parts, fresh: asyncio.Event = fresh) -> None:
+            def take(
+                news: bytes, parts: list[bytes] = parts, fresh: asyncio.Event = fresh
+            ) -> None:
                 parts.append(news)
                 fresh.set()
 
@@ -320,7 +348,7 @@ class SimulatedPrimary:
                     await _either(fresh, peer.lost)
                     fresh.clear()
                     while parts:
-                        routing = _with_news(routing, parts.pop(0))
+                        routing = self._decoder.take(routing, parts.pop(0))
                         yield routing
             except RoutingVersionError:
                 routing = RoutingInfo()
@@ -380,14 +408,6 @@ class SimulatedPrimary:
         self._at = (self._at + 1) % len(self._mgmtds)
 
 
-def _with_news(routing: RoutingInfo, news: object) -> RoutingInfo:
-    fields = Fields(news, "news", 2)
-    kind, parts = fields.integer("kind", wire.PUSH_DELTA), fields.any()
-    if kind == wire.PUSH_WHOLE:
-        return wire.decode_parts(parts)
-    return wire.apply_deltas(parts, routing)
-
-
 async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
     tasks = [asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())]
     try:
@@ -434,7 +454,7 @@ class SimulatedNetwork:
             if not self._wires.open(self._owner.name, other):
                 await asyncio.sleep(timeout_s)
                 raise RpcError(f"{address} does not answer")
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(WATCH_S)
 
     def _at(self, address: str) -> tuple[str, bool]:
         for mgmtd in self._mgmtds:
