@@ -10,7 +10,7 @@ from the moment that its lease may have run out, by its own clock.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from inspect import isawaitable
 from itertools import count
 from uuid import UUID, uuid4
@@ -249,15 +249,13 @@ class Mgmtd:
     async def _until_gone(self, holder: Holder) -> bool:
         """Watch a primary's process; False when somebody else has its office."""
         while self._holder == holder:
-            try:
+            with suppress(RpcError):  # whether it is gone, a probe tells
                 await self._network.watch(
                     Address.parse(holder.name),
                     secret=self._secret,
                     name=f"mgmtd {self._name}",
                     timeout_s=WATCH_TIMEOUT_S,
                 )
-            except RpcError:
-                pass  # whether it is gone, a probe tells
             if self._holder != holder:
                 return False
             if await self._network.probe([holder.name]) is ProbeOutcome.REFUSED:

@@ -52,12 +52,14 @@ class Summary:
         """Return it as text."""
         real_s = max(1e-9, time.monotonic() - self.begun_s)
         cpu_s = max(1e-9, time.process_time() - self.cpu_s)
-        operations = self.counts["operations"]
+        hours, operations = self.time_s / 3600, self.counts["operations"]
         rows = [
             ("seeds", f"{self.seeds:,}"),
-            ("simulated hours", f"{self.time_s / 3600:.3f}"),
-            ("hours a minute", f"{self.time_s / 60 / real_s:.3f} of time, {self.time_s / 60 / cpu_s:.3f} of one core"),
-            ("operations a second", f"{operations / real_s:,.0f} of time, {operations / cpu_s:,.0f} of one core"),
+            ("simulated hours", f"{hours:.3f}"),
+            ("simulated hours a minute", f"{hours * 60 / real_s:.3f}"),
+            ("  of one core", f"{hours * 60 / cpu_s:.3f}"),
+            ("operations a second", f"{operations / real_s:,.0f}"),
+            ("  of one core", f"{operations / cpu_s:,.0f}"),
             ("longest undisturbed", f"{self.latency_max_ms:.0f} ms"),
             *((name.replace("_", " "), f"{count:,}") for name, count in self.counts.items()),
             ("faults", f"{self.faults.total():,}"),

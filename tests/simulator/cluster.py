@@ -121,9 +121,7 @@ class Cluster:
         reached: list[Reached] = []
         decoder = Decoder()
         self.nodes = [
-            StorageNode(
-                self.world, number, plan.targets_per_node, self.wires, reached, decoder
-            )
+            StorageNode(self.world, number, plan.targets_per_node, self.wires, reached, decoder)
             for number in range(plan.nodes)
         ]
         for number in range(2):
@@ -224,9 +222,7 @@ class Cluster:
         self._learned[client] = routing.version
         for id, chain in routing.chains.items():
             serving = list(chain.in_state(PublicState.SERVING))
-            self.lib.sim_client_learn(
-                self.world, client, id, chain.version, serving, len(serving)
-            )
+            self.lib.sim_client_learn(self.world, client, id, chain.version, serving, len(serving))
 
     # Processes.
 

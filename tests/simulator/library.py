@@ -1,12 +1,15 @@
 """The C half of the simulator, as Python calls it."""
 
+import fcntl
 import os
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
-import cffi
+import cffi  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILT = ROOT / "build" / "release" / "libsimulator.so"
@@ -32,8 +35,14 @@ def library() -> Foreign:
 
 def build() -> None:
     """Build it, or what has changed of it."""
-    for command in (
-        ["cmake", "--preset", "release"],
-        ["cmake", "--build", "--preset", "release", "--target", "simulator"],
-    ):
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "simulator.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # others may be building it, too
+        for command in (
+            ["cmake", "--preset", "release"],
+            ["cmake", "--build", "--preset", "release", "--target", "simulator"],
+        ):
+            subprocess.run(
+                command, cwd=ROOT, env={**os.environ, "PATH": path}, check=True, stdout=DEVNULL
+            )

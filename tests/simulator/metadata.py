@@ -96,9 +96,9 @@ class StoreState:
             if found != compare.revision:
                 return Outcome(False, self.revision)
         for operation in operations:
-            if isinstance(operation, Put) and operation.session != NO_SESSION:
-                if not self.lasts(operation.session):
-                    raise SessionLostError(f"session {operation.session} has ended")
+            held = isinstance(operation, Put) and operation.session != NO_SESSION
+            if isinstance(operation, Put) and held and not self.lasts(operation.session):
+                raise SessionLostError(f"session {operation.session} has ended")
         self.change(operations)
         return Outcome(True, self.revision)
 
@@ -110,9 +110,7 @@ class StoreState:
             before = self.entries.get(operation.key)
             if isinstance(operation, Put):
                 created = revision if before is None else before.created
-                entry = Entry(
-                    operation.key, operation.value, created, revision, operation.session
-                )
+                entry = Entry(operation.key, operation.value, created, revision, operation.session)
                 self.entries[operation.key] = entry
                 changes.append(entry)
             elif before is not None:

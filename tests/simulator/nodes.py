@@ -4,6 +4,7 @@ mgmtds with the production server.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 from uuid import UUID
 
 from kvstore.addresses import Address
@@ -13,6 +14,7 @@ from kvstore.cluster.mgmtd.server import Mgmtd
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.routing import NIL_UUID
 from kvstore.node.agent import Agent
+from kvstore.node.log import Log
 from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind, SlotMoveOrder
 from simulator.library import Foreign, interface, library
 from simulator.metadata import SimulatedStore, StoreState
@@ -88,9 +90,7 @@ class Core:
             if place.successor_node is not None:
                 row.successor_node = node_at(addresses[place.successor_node])
             row.successor_flags = place.successor_flags
-        self._lib.sim_node_set_chains(
-            self._world, self._number, routing_version, rows, len(places)
-        )
+        self._lib.sim_node_set_chains(self._world, self._number, routing_version, rows, len(places))
 
     def set_lease(self, end_ns: int) -> None:
         """Serve until then on the node's clock."""
@@ -190,7 +190,7 @@ class StorageNode:
             self._core,
             self._primary,
             self._registration(),
-            Lines(self.name, say),
+            cast("Log", Lines(self.name, say)),
             clock=self._core.clock_ns,
         )
         self.process.spawn(_live(self.agent))

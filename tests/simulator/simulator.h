@@ -352,13 +352,15 @@ void sim_version_note(sim_world *world, uint32_t key, uint64_t version, uint64_t
 /* 0: nobody has said. */
 uint64_t sim_version_write(const sim_world *world, uint32_t key, uint64_t version);
 
-/* job.c: updates, from the message that brought them to the reply; sent.c: their forwards. */
+/* job.c: updates, from the message that brought them to the reply; turn.c: what is decided at their
+ * turn; forward.c: on their way to the successor. */
 sim_job *sim_job_make(sim_world *world, sim_target *target, kv_update_source source,
                       uint32_t operation, uint32_t count);
 sim_job *sim_job_find(sim_target *target, uint64_t id);
 void sim_job_begin(sim_world *world, sim_target *target, sim_job *job);
 void sim_job_event(sim_world *world, sim_target *target, const sim_event *event);
 void sim_job_stepped(sim_world *world, sim_target *target, sim_job *job);
+void sim_job_take_turn(sim_world *world, sim_target *target, sim_job *job);
 void sim_job_decided(sim_world *world, sim_target *target, sim_job *job, kv_status status);
 void sim_job_free(sim_target *target, sim_job *job);
 /* Steps and effects, until nothing is left to do now. */

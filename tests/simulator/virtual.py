@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from itertools import count
-from typing import Any
+from typing import Any, TypeVarTuple
 
 PROCESS: ContextVar["Process | None"] = ContextVar("PROCESS", default=None)
 NEVER_S = 1e9
 ENDING_TURNS_MAX = 10_000
 
+Given = TypeVarTuple("Given")
 Advance = Callable[[float], float]
 """Lets the world go on until a time at most; returns the time reached."""
 
@@ -59,14 +60,14 @@ class NumberedTask(asyncio.Task[Any]):
         return self._number
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop(asyncio.BaseEventLoop):
     """As much of an event loop as mgmtd and agents use."""
 
     def __init__(self, advance: Advance) -> None:
         """Begin at 0."""
         self._advance = advance
         self._now_s = 0.0
-        self._ready: deque[tuple[asyncio.Handle, Process | None]] = deque()
+        self._due: deque[tuple[asyncio.Handle, Process | None]] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Process | None]] = []
         self._order = count()
         self._stopping = False
@@ -95,14 +96,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._stopping = True
 
     def _once(self) -> None:
-        if not self._ready:
+        if not self._due:
             due_s = self._timers[0][0] if self._timers else NEVER_S
             self._now_s = self._advance(due_s)
         while self._timers and self._timers[0][0] <= self._now_s:
             _, _, timer, process = heapq.heappop(self._timers)
-            self._ready.append((timer, process))
-        for _ in range(len(self._ready)):
-            handle, process = self._ready.popleft()
+            self._due.append((timer, process))
+        for _ in range(len(self._due)):
+            handle, process = self._due.popleft()
             if handle.cancelled():
                 continue
             if process is not None and (process.dead or process.paused_until_s > self._now_s):
@@ -117,22 +118,22 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         for process in processes:
             process.dead = False
             process.paused_until_s = 0.0
-            self._ready.extend((handle, process) for handle in process.parked)
+            self._due.extend((handle, process) for handle in process.parked)
         for task in tasks:
             task.cancel()
         for _ in range(ENDING_TURNS_MAX):
-            if all(task.done() for task in tasks) and not self._ready:
+            if all(task.done() for task in tasks) and not self._due:
                 break
             self._turn_ending()
         asyncio._set_running_loop(None)
 
     def _turn_ending(self) -> None:
         """Do what is to be done now, or what would be next: no time passes."""
-        if not self._ready and self._timers:
+        if not self._due and self._timers:
             _, _, timer, process = heapq.heappop(self._timers)
-            self._ready.append((timer, process))
-        for _ in range(len(self._ready)):
-            handle, _process = self._ready.popleft()
+            self._due.append((timer, process))
+        for _ in range(len(self._due)):
+            handle, _process = self._due.popleft()
             if not handle.cancelled():
                 handle._run()
 
@@ -144,40 +145,40 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _go_on(self, process: Process) -> None:
         if process.dead or process.paused_until_s > self._now_s:
             return
-        self._ready.extend((handle, process) for handle in process.parked)
+        self._due.extend((handle, process) for handle in process.parked)
         process.parked.clear()
 
     # What asyncio asks of a loop.
 
     def call_soon(
-        self, callback: Callable[..., object], *arguments: Any, context: Context | None = None
+        self, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
     ) -> asyncio.Handle:
         """Call it in this turn of the loop, or the next."""
         context = copy_context() if context is None else context
-        handle = asyncio.Handle(callback, arguments, self, context)
-        self._ready.append((handle, context.get(PROCESS)))
+        handle = asyncio.Handle(callback, args, self, context)
+        self._due.append((handle, context.get(PROCESS)))
         return handle
 
     def call_later(
         self,
         delay: float,
-        callback: Callable[..., object],
-        *arguments: Any,
+        callback: Callable[[*Given], object],
+        *args: *Given,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it after so many seconds."""
-        return self.call_at(self._now_s + delay, callback, *arguments, context=context)
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
 
     def call_at(
         self,
         when: float,
-        callback: Callable[..., object],
-        *arguments: Any,
+        callback: Callable[[*Given], object],
+        *args: *Given,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it at that time."""
         context = copy_context() if context is None else context
-        timer = asyncio.TimerHandle(when, callback, arguments, self, context)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._order), timer, context.get(PROCESS)))
         return timer
 
@@ -220,5 +221,5 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return True
 
     def is_closed(self) -> bool:
-        """Return False: nothing is left over that would have to be closed."""
-        return False
+        """Return True: nothing is left over that would have to be closed."""
+        return True

@@ -7,7 +7,7 @@ those of the real wire, in msgpack; frames and hellos are left out.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from random import Random
 from typing import Protocol
@@ -225,17 +225,17 @@ class SimulatedPeer(Peer):
             self._fail(id, error)
             return
         if isawaitable(result):
-            self._at.process.spawn(self._answer_later(id, result))
+            self._at.process.spawn(self._reply_later(id, result))
         else:
-            self._answer(id, result)
+            self._reply(id, result)
 
-    async def _answer_later(self, id: int, result: Awaitable[object]) -> None:
+    async def _reply_later(self, id: int, result: Awaitable[object]) -> None:
         try:
-            self._answer(id, await result)
+            self._reply(id, await result)
         except KVStoreError as error:
             self._fail(id, error)
 
-    def _answer(self, id: int, result: object) -> None:
+    def _reply(self, id: int, result: object) -> None:
         packed = msgpack.packb(result)
         self._to_node(lambda: self._settle(id, msgpack.unpackb(packed, raw=False), None))
 
@@ -254,26 +254,34 @@ class SimulatedPeer(Peer):
 
 
 class Decoder:
-    """Turns what is pushed into routing info, once for all nodes that have the same before."""
+    """Decodes routing info as nodes do, but each delta once for all nodes that apply it."""
 
     def __init__(self) -> None:
         """Remember nothing yet."""
+        self._bases: dict[bytes, RoutingInfo] = {}
         self._known: dict[tuple[bytes, int], RoutingInfo] = {}
 
-    def take(self, routing: RoutingInfo, packed: bytes) -> RoutingInfo:
+    def news(self, routing: RoutingInfo, packed: bytes) -> RoutingInfo:
         """Return what news makes of routing info; RoutingVersionError where they do not fit."""
-        key = (packed, routing.version)
-        known = self._known.get(key)
-        if known is not None:
-            return known
         fields = Fields(msgpack.unpackb(packed, raw=False), "news", 2)
         kind, parts = fields.integer("kind", wire.PUSH_DELTA), fields.any()
-        if kind == wire.PUSH_WHOLE:
-            after = wire.decode_parts(parts)
-        else:
-            after = wire.apply_deltas(parts, routing)
-        self._known[key] = after
-        return after
+        assert isinstance(parts, list)
+        return self.whole(parts) if kind == wire.PUSH_WHOLE else self._applied(parts, routing)
+
+    def whole(self, parts: list[bytes]) -> RoutingInfo:
+        """Return what a base and its deltas are."""
+        base = self._bases.get(parts[0])
+        if base is None:
+            base = self._bases[parts[0]] = wire.decode_parts(parts[:1])
+        return self._applied(parts[1:], base)
+
+    def _applied(self, deltas: list[bytes], routing: RoutingInfo) -> RoutingInfo:
+        for delta in deltas:
+            key = (delta, routing.version)
+            if key not in self._known:
+                self._known[key] = wire.apply_deltas([delta], routing)
+            routing = self._known[key]
+        return routing
 
 
 class SimulatedPrimary:
@@ -303,7 +311,10 @@ class SimulatedPrimary:
     ) -> RegisterAnswer:
         """Join the cluster."""
         raw = await self._call(wire.REGISTER, wire.encode_registration(registration), timeout_s)
-        return wire.decode_register_answer(raw, SECRET)
+        assert isinstance(raw, list)
+        *terms, parts = raw
+        answer = wire.decode_register_answer([*terms, parts[:1]], SECRET)
+        return replace(answer, routing=self._decoder.whole(parts))
 
     async def heartbeat(
         self, heartbeat: Heartbeat, *, timeout_s: float | None = None
@@ -333,9 +344,7 @@ class SimulatedPrimary:
             fresh = asyncio.Event()
             parts: list[bytes] = []
 
-            def take(
-                news: bytes, parts: list[bytes] = parts, fresh: asyncio.Event = fresh
-            ) -> None:
+            def take(news: bytes, parts: list[bytes] = parts, fresh: asyncio.Event = fresh) -> None:
                 parts.append(news)
                 fresh.set()
 
@@ -348,7 +357,7 @@ class SimulatedPrimary:
                     await _either(fresh, peer.lost)
                     fresh.clear()
                     while parts:
-                        routing = self._decoder.take(routing, parts.pop(0))
+                        routing = self._decoder.news(routing, parts.pop(0))
                         yield routing
             except RoutingVersionError:
                 routing = RoutingInfo()
