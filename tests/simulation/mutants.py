@@ -50,8 +50,8 @@ MUTANTS = (
     Mutant(
         "chain_version_unchecked",
         REPLICA,
-        "update->chain_version == view->chain_version;",
-        "update->chain_version <= view->chain_version;",
+        "!view->head &&\n               update->chain_version == view->chain_version;",
+        "!view->head &&\n               update->chain_version <= view->chain_version;",
     ),
     Mutant(
         "dirty_unchecked",

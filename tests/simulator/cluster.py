@@ -303,17 +303,17 @@ class Cluster:
             targets = [place.target for place in chain.targets]
             self.lib.sim_check_equal(self.world, targets, len(targets))
         self.lib.sim_check_history(self.world)
-        self._look()
+        self.look()
 
     async def _until(self, done: Callable[[], bool], within_s: float, failure: str) -> None:
         end_s = self.loop.time() + within_s
         while not done():
-            self._look()
+            self.look()
             if self.loop.time() > end_s:
                 raise Failed(f"{failure}: {self.describe()}")
             await asyncio.sleep(LOOK_S)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Raise what was found so far."""
         said = interface().string(self.lib.sim_failure(self.world)).decode()
         if self.loop.failures:

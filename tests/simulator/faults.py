@@ -50,7 +50,7 @@ class Injector:
             if loop.time() >= look_s:
                 look_s += LOOK_S
                 self._cluster.restart_failed()
-                self._cluster._look()
+                self._cluster.look()
             while faults and self._begun_s + faults[0].at_s <= loop.time():
                 self._do(faults.pop(0))
 

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from simulation.mutants import FLAGS, JOB, MUTANTS, TARGET, Mutant, compiler
 
+from simulator.library import BUILT, build
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEEDS = 1000
 HERE = "tests/simulator/"
-DRIVERS = {"native/drivers/device_sim.c"}
 TEXTS = {
     "repeated_updates_are_applied_again": (
         "node.c",
@@ -102,12 +103,8 @@ def mutants() -> list[Mutant]:
 
 
 def sources() -> list[str]:
-    """Return what the library is made of."""
-    native = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("native/*/*.c"))]
-    kept = ("native/bytes/", "native/engine/", "native/protocol/", "native/drivers/sim_")
-    chosen = [path for path in native if path.startswith(kept) or path in DRIVERS]
-    here = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob(HERE + "*.c"))]
-    return chosen + here
+    """Return what the library is made of, beside the core."""
+    return [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob(HERE + "*.c"))]
 
 
 def compile_one(tree: Path, path: str, target: Path) -> None:
@@ -118,10 +115,10 @@ def compile_one(tree: Path, path: str, target: Path) -> None:
 
 
 def link(objects: list[Path], target: Path) -> Path:
-    """Make a library."""
-    subprocess.run(
-        [compiler(), "-shared", "-pthread", "-o", str(target), *map(str, objects)], check=True
-    )
+    """Make a library with the core that is built; what is among the objects comes before it."""
+    core = str(BUILT.with_name("libkvcore.a"))
+    command = [compiler(), "-shared", "-pthread", "-o", str(target), *map(str, objects), core]
+    subprocess.run(command, check=True)
     return target
 
 
@@ -160,6 +157,7 @@ def main() -> int:
     options.add_argument("names", nargs="*")
     arguments = options.parse_args()
     survivors = 0
+    build()
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         objects = {path: folder / "sound" / f"{path}.o" for path in sources()}
@@ -175,7 +173,7 @@ def main() -> int:
             changed = folder / "mutant.o"
             compile_one(tree, mutant.path, changed)
             shutil.rmtree(tree)
-            linked = [changed if path == mutant.path else at for path, at in objects.items()]
+            linked = [at for path, at in objects.items() if path != mutant.path] + [changed]
             begun_s = time.monotonic()
             said = noticed(link(linked, folder / f"{mutant.name}.so"), arguments.seeds)
             survivors += not said

@@ -4,7 +4,7 @@ mgmtds with the production server.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from kvstore.addresses import Address
@@ -14,7 +14,6 @@ from kvstore.cluster.mgmtd.server import Mgmtd
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.routing import NIL_UUID
 from kvstore.node.agent import Agent
-from kvstore.node.log import Log
 from kvstore.types import ChainPlace, ChainState, NodeEvent, NodeEventKind, SlotMoveOrder
 from simulator.library import Foreign, interface, library
 from simulator.metadata import SimulatedStore, StoreState
@@ -28,6 +27,9 @@ from simulator.wires import (
     SimulatedService,
     Wires,
 )
+
+if TYPE_CHECKING:
+    from kvstore.node.log import Log
 
 TARGETS_PER_NODE = 4
 """SIM_TARGETS_PER_NODE: how targets are numbered."""
