@@ -11,7 +11,7 @@ from signal import SIGSTOP
 import pytest
 
 from tools.chaos.member import Member, MemberError
-from tools.chaos.sanitizers import SanitizedPython, Sanitizer, joined, library
+from tools.chaos.sanitizers import LIBRARIES, SanitizedPython, Sanitizer, joined, library
 from tools.chaos.wall_clocks import WallClocks, compiler
 from tools.chaos.wholeness import missing_of
 
@@ -51,7 +51,8 @@ def test_a_wall_clock_jumps_for_one_process_only(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs the libraries of gcc")
 def test_a_wall_clock_can_be_read_by_what_is_loaded_before_it(tmp_path: Path) -> None:
     clocks = WallClocks(tmp_path)
-    python = SanitizedPython(Sanitizer.ASAN, sys.executable, (), (library("libasan.so"),))
+    libraries = tuple(map(library, LIBRARIES[Sanitizer.ASAN]))
+    python = SanitizedPython(Sanitizer.ASAN, sys.executable, (), libraries)
     given = joined(python.environment(tmp_path), clocks.environment("node-1"))
     clocks.set("node-1", 86400.0)
 

@@ -96,7 +96,7 @@ def draw_work(source: random.Random) -> Work:
         keys=source.choice((10, 50, 200, 1000)),
         batch_count_max=source.choice((4, 16, 64)),
         size_max=source.choice((4096, 65536, 65536, 1 << 20)),
-        pause_ms=source.choice((20.0, 20.0, 50.0)),
+        pause_ms=source.choice((20.0, 50.0, 100.0)),
     )
 
 
