@@ -1,9 +1,11 @@
 """Who a target is: a small file in its directory, which tells a swapped or strange disk at once.
 
-    identity.json    {"format_version": 1, "cluster": uuid, "node": 1, "target": 2, "uuid": uuid}
+    identity.json    {"format_version": 1, "cluster": uuid, "node": 1, "target": 2, "uuid": uuid,
+                      "start": 1700000000000000000}
 
 The target's uuid is made at random with the file, so that an empty disk in the place of a failed
 one is a new target, whatever its number. The cluster is filled in when mgmtd lets the node join.
+The start is the last one of the node: mgmtd takes a later one only, and clocks may be set back.
 
 Guarantees: a directory is only served by the node, under the number and in the cluster that it was
 first used for; every refusal says what to do. The file appears whole.
@@ -32,6 +34,8 @@ class Identity:
     uuid: UUID
     cluster: UUID = NIL_UUID
     """NIL_UUID: it has not joined one yet."""
+    start: int = 0
+    """The last start of its node, in nanoseconds of a clock that never goes back; 0: none yet."""
 
 
 def claim(directory: Path, node: int, target: int) -> Identity:
@@ -47,6 +51,17 @@ def claim(directory: Path, node: int, target: int) -> Identity:
             " data is not needed any more"
         )
     return found
+
+
+def begin(
+    directories: Mapping[int, Path], identities: Mapping[int, Identity], now_ns: int
+) -> dict[int, Identity]:
+    """Write down that the node starts, later than ever before, whatever its clock says now."""
+    start = max([now_ns, *(identity.start + 1 for identity in identities.values())])
+    begun = {id: replace(identity, start=start) for id, identity in identities.items()}
+    for id, identity in begun.items():
+        write_identity(directories[id], identity)
+    return begun
 
 
 def join_cluster(directory: Path, identity: Identity, cluster: UUID) -> Identity:
@@ -91,7 +106,8 @@ def read_identity(directory: Path) -> Identity | None:
                 f" {FORMAT_VERSION}"
             )
         node, target = int(fields["node"]), int(fields["target"])
-        return Identity(node, target, UUID(fields["uuid"]), UUID(fields["cluster"]))
+        uuid, cluster = UUID(fields["uuid"]), UUID(fields["cluster"])
+        return Identity(node, target, uuid, cluster, int(fields.get("start", 0)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -110,6 +126,7 @@ def write_identity(directory: Path, identity: Identity) -> None:
         "node": identity.node,
         "target": identity.target,
         "uuid": str(identity.uuid),
+        "start": identity.start,
     }
     fresh = directory / f".{NAME}.new"
     with fresh.open("w", encoding="utf-8") as file:

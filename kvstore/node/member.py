@@ -16,7 +16,14 @@ from kvstore.native.node import NativeNode
 from kvstore.node.agent import Agent
 from kvstore.node.config import NodeConfig
 from kvstore.node.healing import Healer, fetch_with
-from kvstore.node.identity import Identity, check_cluster, claim, join_cluster, refuse_members
+from kvstore.node.identity import (
+    Identity,
+    begin,
+    check_cluster,
+    claim,
+    join_cluster,
+    refuse_members,
+)
 from kvstore.node.log import Log
 from kvstore.node.routing import advertised
 
@@ -30,7 +37,8 @@ def identities_of(config: NodeConfig) -> dict[int, Identity]:
     if not config.mgmtd:
         refuse_members(directories)
         return {}
-    return {id: claim(directory, config.node, id) for id, directory in directories.items()}
+    claimed = {id: claim(directory, config.node, id) for id, directory in directories.items()}
+    return begin(directories, claimed, time.time_ns())
 
 
 class Member:
@@ -88,7 +96,7 @@ def registration_of(
     disks = disks_of({id: Path(options.directory) for id, options in config.targets.items()})
     return NodeRegistration(
         id=NodeId(config.node),
-        incarnation=time.time_ns(),
+        incarnation=max(identity.start for identity in identities.values()),
         addresses=addresses_of(config, listening),
         rack=config.rack,
         targets=tuple(

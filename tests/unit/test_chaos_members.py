@@ -1,14 +1,17 @@
 """What the harness of faults knows of members: their clocks, and whether they make a whole."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from signal import SIGSTOP
 
 import pytest
 
 from tools.chaos.member import Member, MemberError
+from tools.chaos.sanitizers import LIBRARIES, SanitizedPython, Sanitizer, joined, library
 from tools.chaos.wall_clocks import WallClocks, compiler
 from tools.chaos.wholeness import missing_of
 
@@ -43,6 +46,21 @@ def test_a_wall_clock_jumps_for_one_process_only(tmp_path: Path) -> None:
     assert abs(wall_s(environment) - wall_s(None)) < 600
     clocks.set("node-1", -86400.0)
     assert 85800 < wall_s(None) - wall_s(environment) < 87000
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs the libraries of gcc")
+def test_a_wall_clock_can_be_read_by_what_is_loaded_before_it(tmp_path: Path) -> None:
+    clocks = WallClocks(tmp_path)
+    libraries = tuple(map(library, LIBRARIES[Sanitizer.ASAN]))
+    python = SanitizedPython(Sanitizer.ASAN, sys.executable, (), libraries)
+    given = joined(python.environment(tmp_path), clocks.environment("node-1"))
+    clocks.set("node-1", 86400.0)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", WALL], env={**os.environ, **given}, capture_output=True, check=True
+    )
+
+    assert 85800 < float(ended.stdout) - time.time() < 87000
 
 
 def test_a_member_that_ends_by_itself_is_told(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_no_member_has_two_faults_at_once() -> None:
         for index, fault in enumerate(faults):
             for other in faults[:index]:
                 apart = fault.at_s > other.at_s + other.for_s
-                assert apart or fault.on != other.on
+                assert apart or fault.on != other.on or fault.on == "cluster"
 
 
 def test_what_loses_power_has_a_disk_and_has_promised_to_survive_it() -> None:
@@ -92,12 +92,12 @@ def test_what_loses_power_has_a_disk_and_has_promised_to_survive_it() -> None:
 
 
 def test_a_fault_of_all_of_a_role_is_alone_with_them_but_not_with_others() -> None:
-    outage = Fault(FaultKind.OUTAGE, "node", 5.0, 3.0)
+    outage = Fault(FaultKind.OUTAGE, "cluster", 5.0, 3.0)
 
     assert same_place(outage, KILL)
     assert same_place(outage, replace(outage, kind=FaultKind.BLACKOUT))
     assert not same_place(outage, replace(KILL, on="mgmtd-1"))
-    assert not same_place(outage, replace(outage, kind=FaultKind.NO_MGMTD, on="mgmtd and etcd"))
+    assert not same_place(outage, replace(outage, kind=FaultKind.NO_MGMTD))
     assert same_place(replace(KILL, kind=FaultKind.FLIP), replace(KILL, on="mgmtd-1"))
 
 

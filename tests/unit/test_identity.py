@@ -7,7 +7,15 @@ import pytest
 
 from kvstore.cluster.routing import NIL_UUID
 from kvstore.errors import RegistrationError
-from kvstore.node.identity import claim, join_cluster, read_identity, refuse_members
+from kvstore.node.identity import (
+    Identity,
+    begin,
+    claim,
+    join_cluster,
+    read_identity,
+    refuse_members,
+    write_identity,
+)
 
 CLUSTER, OTHER = UUID(int=7), UUID(int=8)
 
@@ -18,6 +26,22 @@ def test_a_directory_is_claimed_once_and_stays_what_it_is(tmp_path: Path) -> Non
     assert first == claim(tmp_path / "target", node=1, target=2)
     assert NIL_UUID == first.cluster
     assert first.uuid != claim(tmp_path / "other", node=1, target=3).uuid
+
+
+def test_each_start_is_later_than_the_one_before_though_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    directories = {1: tmp_path / "one", 2: tmp_path / "other"}
+
+    def started(now_ns: int) -> list[int]:
+        identities = {id: claim(directory, 1, id) for id, directory in directories.items()}
+        return [each.start for each in begin(directories, identities, now_ns).values()]
+
+    assert [1000, 1000] == started(1000)
+    assert [1001, 1001] == started(400)
+    write_identity(directories[2], Identity(1, 2, UUID(int=3)))
+    assert [1002, 1002] == started(500)
+    assert [2000, 2000] == started(2000)
 
 
 @pytest.mark.parametrize(("node", "target"), [(2, 2), (1, 3)])

@@ -17,6 +17,10 @@ from tools.chaos.schedule import ClusterShape, Fault, Schedule, Work
 CALM_S = 3.0
 """Before the first fault, and after the last one."""
 GAP_S = (0.5, 4.0)
+RECOVERY_S = (8.0, 15.0)
+"""After what stopped all of a role, so that it is seen how long that alone takes, ..."""
+RECOVERY_SHARE = 0.5
+"""... where the next fault is not to come upon those that recover."""
 LENGTH_S = (0.2, 6.0)
 ROLL_S = 25.0
 """How long a rolling restart may take."""
@@ -92,7 +96,7 @@ def draw_work(source: random.Random) -> Work:
         keys=source.choice((10, 50, 200, 1000)),
         batch_count_max=source.choice((4, 16, 64)),
         size_max=source.choice((4096, 65536, 65536, 1 << 20)),
-        pause_ms=source.choice((20.0, 20.0, 50.0)),
+        pause_ms=source.choice((20.0, 50.0, 100.0)),
     )
 
 
@@ -111,7 +115,8 @@ def draw_faults(
         if not any(same_place(fault, other) for other in faults):
             faults.append(fault)
         alone = kind in ALONE or source.random() >= OVERLAP_SHARE
-        at_s += (for_s if alone else 0.0) + source.uniform(*GAP_S)
+        gap_s = RECOVERY_S if TRAITS[kind].whole and source.random() < RECOVERY_SHARE else GAP_S
+        at_s += (for_s if alone else 0.0) + source.uniform(*gap_s)
 
 
 def draw_fault(
@@ -120,7 +125,7 @@ def draw_fault(
     """Return a fault of a kind on somebody."""
     traits = TRAITS[kind]
     names = members_of(cluster)
-    blank = Fault(kind, " and ".join(traits.whole) or "cluster", at_s, for_s)
+    blank = Fault(kind, "cluster", at_s, for_s)
     if not traits.roles:
         return blank
     if traits.pair:
@@ -156,7 +161,7 @@ def same_members(fault: Fault, other: Fault) -> bool:
     """Whether two faults are on the same member, or one of them is on all of the other's role."""
     whole, others = TRAITS[fault.kind].whole, TRAITS[other.kind].whole
     return (
-        fault.on == other.on
+        (fault.on == other.on and not whole)
         or role_of(fault.on) in others
         or role_of(other.on) in whole
         or not set(whole).isdisjoint(others)

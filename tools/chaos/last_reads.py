@@ -1,8 +1,10 @@
-"""Reads every key once more when all is quiet; what it finds is one more history.
+"""Reads every key once more when all is quiet, and writes it; what comes of it is one more history.
 
-In a cluster of the operator's the keys are deleted after that.
+Guarantees: a key that nobody can read or write any more is noticed, whoever last asked for it. In a
+cluster of the operator's the keys are deleted after that.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import kvstore
@@ -10,7 +12,7 @@ from tools.chaos.calls import Calls, failed
 from tools.chaos.client import Recorder, open_blocking
 from tools.chaos.patience import Deadline
 from tools.chaos.schedule import Work
-from tools.chaos.values import ValueCoder
+from tools.chaos.values import SIZE_MIN, Number, ValueCoder, number_of
 from tools.chaos.work import Ask, key_of
 from tools.history.files import HistoryWriter
 from tools.history.operation import Kind
@@ -19,6 +21,8 @@ CLIENT = 0
 ROUNDS = 3
 """Reads of a key, which may go to different targets."""
 DEADLINE_S = 60.0
+REPEAT_STRIDE = 1 << 20
+"""Between the numbers of writes of one key: each that is repeated is another write."""
 
 
 class LastReadError(Exception):
@@ -26,7 +30,7 @@ class LastReadError(Exception):
 
 
 def read_all(url: str, work: Work, history: Path) -> None:
-    """Read every key; raises LastReadError when the cluster does not answer in time."""
+    """Read and write every key; raises LastReadError when no answer comes in time."""
     deadline = Deadline(DEADLINE_S)
     calls = Calls(ValueCoder(), 1, work.size_max)
     store = open_blocking(url, lambda: deadline.over)
@@ -37,7 +41,10 @@ def read_all(url: str, work: Work, history: Path) -> None:
         for index in range(work.keys):
             for _ in range(ROUNDS):
                 ask = Ask(Kind.GET, (key_of(work, index),), (), (), True, 0.0)
-                read_until_answered(ask, calls, store, recorder, deadline)
+                ask_until_answered(ask, calls, store, recorder, deadline)
+            numbers, sizes = (number_of(CLIENT, index + 1),), (SIZE_MIN,)
+            ask = Ask(Kind.SET, (key_of(work, index),), numbers, sizes, True, 0.0)
+            ask_until_answered(ask, calls, store, recorder, deadline)
 
 
 def remove_all(url: str, work: Work) -> None:
@@ -46,10 +53,10 @@ def remove_all(url: str, work: Work) -> None:
         store.batch_delete([key_of(work, index) for index in range(work.keys)])
 
 
-def read_until_answered(
+def ask_until_answered(
     ask: Ask, calls: Calls, store: kvstore.Store, recorder: Recorder, deadline: Deadline
 ) -> None:
-    """Read one key, again where that fails."""
+    """Read or write one key, again where that fails."""
     while True:
         number = recorder.begin(ask)
         try:
@@ -57,7 +64,8 @@ def read_until_answered(
         except kvstore.KVStoreError as error:
             recorder.end(number, failed(ask, error))
             if deadline.over:
-                raise LastReadError(f"{ask.keys[0]} cannot be read at the end: {error}") from error
+                raise LastReadError(f"at the end, {ask.kind} {ask.keys[0]}: {error}") from error
         else:
             recorder.end(number, read(value))
             return
+        ask = replace(ask, numbers=tuple(Number(each + REPEAT_STRIDE) for each in ask.numbers))
