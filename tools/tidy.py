@@ -33,6 +33,7 @@ TESTED_ELSEWHERE = {
     "native/client/connection_message.c": "tests/native/test_client_replies.c",
     "native/client/connection_receive.c": "tests/native/test_client_replies.c",
     "native/client/connection_send.c": "tests/native/test_client_updates.c",
+    "native/client/connection_silence.c": "tests/native/test_client_silence.c",
     "native/client/connection_waiting.c": "tests/native/test_client_chains.c",
     "native/client/control.c": "tests/native/test_client.c",
     "native/client/lane.c": "tests/native/test_client_cancel.c",

@@ -24,6 +24,12 @@
     1000u /* a connection unused for so long is looked at before an update is trusted to it */
 #define KV_CLIENT_SILENCE_MS                                                                       \
     3000u /* a node that says nothing for so long while a deadline passes is given up */
+#define KV_CLIENT_READ_SILENCE_MS                                                                  \
+    50u /* after so long, or so many times the usual, without a word of its node a read is repeated */
+#define KV_CLIENT_READ_SILENCE_FACTOR 8u   /* at another member of its chain */
+#define KV_CLIENT_READ_MOVES_COUNTED 4u    /* each of them doubles the time */
+#define KV_CLIENT_STUCK_MS                                                                         \
+    300u /* a node that stops in the middle of a value for so long loses its connection */
 #define KV_CLIENT_CANCEL_CHECK_MS                                                                  \
     50u /* how late a blocking call may notice that it was cancelled */
 #define KV_CLIENT_RESOLVE_PAUSE_MS 5u  /* between looks at a name on its way */

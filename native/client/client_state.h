@@ -136,6 +136,7 @@ typedef struct kv_connection {
     uint64_t request;       /* number of the last one */
     kv_timer channel_pause; /* set: no update channel was to be had */
     kv_timer departure;     /* set: its node has left the chain of something in flight */
+    kv_timer silence;       /* set: a read in flight could be asked for elsewhere */
     kv_sending sending;
     kv_receiving receiving;
 } kv_connection;
@@ -227,6 +228,10 @@ void kv_call_end_channel(kv_part *part, bool known);
 int kv_call_place(kv_call *call);
 /* Cut what is open of a part anew, by the newest routing info, and let go of the part. */
 void kv_call_retry(kv_part *part);
+/* Ask another member for what is open of a read in flight; its replies are forgotten. */
+void kv_call_ask_elsewhere(kv_part *part);
+/* Whether a part is a read of a chain that has more than one member. */
+bool kv_call_has_choice(const kv_part *part);
 /* The same part again, with the channel that it holds. */
 void kv_call_repeat(kv_part *part);
 /* One of these after a pause. */
@@ -275,6 +280,9 @@ void kv_connection_refuse_waiting(kv_connection *connection, int error);
 void kv_connection_move_waiting(kv_connection *connection);
 /* There is newer routing info. */
 void kv_connection_reroute(kv_connection *connection);
+
+/* connection_silence.c: a part is about to be sent. */
+void kv_connection_watch(kv_connection *connection, const kv_part *part);
 
 /* connection_send.c. Each returns false when the connection broke. */
 bool kv_connection_send(kv_connection *connection);

@@ -56,6 +56,7 @@ static void timers_stop(kv_connection *connection)
     kv_timer_stop(reactor, &connection->timer);
     kv_timer_stop(reactor, &connection->channel_pause);
     kv_timer_stop(reactor, &connection->departure);
+    kv_timer_stop(reactor, &connection->silence);
 }
 
 void kv_connection_close(kv_connection *connection)

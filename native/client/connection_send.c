@@ -171,6 +171,7 @@ static kv_part *part_next(kv_connection *connection)
     envelope.request = ++connection->request * KV_CLIENT_IN_FLIGHT_MAX + part->slot;
     envelope.timeout_ms = timeout_of(part->call);
     kv_part_encode(part, request_of(part), &envelope);
+    kv_connection_watch(connection, part);
     return part;
 }
 

@@ -53,6 +53,11 @@ void kv_load_note(kv_load *load, uint32_t units, uint64_t elapsed_ns, uint64_t n
     put(&load->heard_ns, now_ns);
 }
 
+uint64_t kv_load_usual_ns(const kv_load *load, uint32_t units)
+{
+    return get(&load->latency_ns) * units;
+}
+
 void kv_load_avoid(kv_load *load, uint64_t now_ns, kv_random *random)
 {
     uint32_t failures;

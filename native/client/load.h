@@ -34,7 +34,9 @@ void kv_load_enter(kv_load *load, uint32_t units, uint64_t now_ns);
 void kv_load_leave(kv_load *load, uint32_t units);
 /* An answer to so many units took so long. */
 void kv_load_note(kv_load *load, uint32_t units, uint64_t elapsed_ns, uint64_t now_ns);
-/* The node could not be connected to, or was lost: others come first until a pause has passed that
+/* How long so many units took of late; 0: not known. */
+uint64_t kv_load_usual_ns(const kv_load *load, uint32_t units);
+/* The node could not be connected to, or was lost, or says nothing: others come first until a pause has passed that
  * grows with each failure. */
 void kv_load_avoid(kv_load *load, uint64_t now_ns, kv_random *random);
 /* It is there. */

@@ -40,6 +40,7 @@ typedef struct kv_part {
     uint32_t count;
     uint32_t control;  /* kv_control_kind */
     uint32_t attempts; /* that came back busy */
+    uint32_t moves;    /* from nodes that kept a read without a word */
     uint32_t slot;     /* SENDING, SENT: among the connection's requests in flight */
     uint32_t channel;
     uint64_t chain_version; /* 0: the routing info has no chains */

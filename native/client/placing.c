@@ -27,6 +27,7 @@ static const kv_cut_limits limits_default_set = {
 typedef struct kv_placing {
     kv_call *call;
     uint32_t attempts;
+    uint32_t moves;
     uint32_t excluded; /* an endpoint that shall not be asked, or KV_LOAD_NOBODY */
     bool tail;         /* only the tail knows */
 } kv_placing;
@@ -139,6 +140,7 @@ static int part_emit(void *context, const kv_cut *cut)
     if (!part)
         return -ENOMEM;
     part_join(part, placing->call, placing->attempts);
+    part->moves = placing->moves;
     error = part_aim(part, placing);
     if (error < 0)
         part_unjoin(part);
@@ -293,15 +295,26 @@ static void flush_retry(kv_part *part)
         kv_call_give_up(call, KV_UNAVAILABLE);
 }
 
+/* Cut what is open of it, by the newest routing info. -ENOMEM. */
+static int part_recut(const kv_part *part, const kv_placing *placing)
+{
+    kv_route_table *before = routing_refresh(part->call);
+    kv_cut_limits limits;
+
+    if (before)
+        kv_route_table_release(before);
+    limits = limits_again(part);
+    return batch_cut(placing, &limits, part->indices, part->count);
+}
+
 void kv_call_retry(kv_part *part)
 {
     kv_call *call = part->call;
     kv_placing placing = {.call = call,
                           .attempts = part->attempts,
+                          .moves = part->moves,
                           .excluded = part->elsewhere ? part->connection->endpoint : KV_LOAD_NOBODY,
                           .tail = part->dirty};
-    kv_route_table *before;
-    kv_cut_limits limits;
     int error;
 
     assert(!call->given_up && part->sequence == 0);
@@ -314,17 +327,39 @@ void kv_call_retry(kv_part *part)
             kv_connection_add(part->connection, part);
         return;
     }
-    before = routing_refresh(call);
-    if (before)
-        kv_route_table_release(before);
-    limits = limits_again(part);
-    error = batch_cut(&placing, &limits, part->indices, part->count);
+    error = part_recut(part, &placing);
     if (error < 0) {
         part_unjoin(part);
         kv_call_give_up(call, KV_UNAVAILABLE);
         return;
     }
     kv_call_drop_part(part);
+}
+
+bool kv_call_has_choice(const kv_part *part)
+{
+    const kv_route_table *routing = part->call->routing;
+
+    return part->operation != 0 && part->idempotent && part->chain_version != 0 &&
+           part->chain < routing->chain_count && routing->chains[part->chain].member_count > 1;
+}
+
+void kv_call_ask_elsewhere(kv_part *part)
+{
+    kv_placing placing = {.call = part->call,
+                          .attempts = part->attempts,
+                          .moves = part->moves + 1,
+                          .excluded = part->connection->endpoint};
+
+    assert(part->state == KV_PART_SENT && !part->call->given_up);
+    assert(!kv_connection_uses(part->connection, part));
+    kv_lane_count(&part->lane->counters.retries, 1);
+    if (part_recut(part, &placing) < 0) {
+        kv_call_give_up(part->call, KV_UNAVAILABLE);
+        return;
+    }
+    kv_list_remove(&part->call_link);
+    kv_connection_forget(part->connection, part);
 }
 
 /* Whether all of a part still belongs to the chain that it was sent to. */
