@@ -98,9 +98,11 @@ class Office:
 
 
 @asynccontextmanager
-async def held(primary: Primary, lease_s: float) -> AsyncIterator[Primary]:
+async def held(
+    primary: Primary, lease_s: float, clock_s: Clock = time.monotonic
+) -> AsyncIterator[Primary]:
     """Hold the office of a primary while the context lasts; the primary goes by it."""
-    office = Office(primary, lease_s)
+    office = Office(primary, lease_s, clock_s)
     await office.renew()
     keeping = asyncio.ensure_future(office.keep())
     try:

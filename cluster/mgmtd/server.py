@@ -10,7 +10,7 @@ from the moment that its lease may have run out, by its own clock.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from inspect import isawaitable
 from itertools import count
 from uuid import UUID, uuid4
@@ -167,7 +167,7 @@ class Mgmtd:
         try:
             primary = await campaign(self._store, session, self._name)
             if self._store.shared:
-                async with held(primary, self._primary_lease_s) as holding:
+                async with held(primary, self._primary_lease_s, self._clock_s) as holding:
                     await self._reign(holding)
             else:
                 await self._reign(primary)
@@ -210,6 +210,9 @@ class Mgmtd:
             reign.end(NotPrimaryError("its lease ran out"))
             self._drop_peers()
         self._log.warning("primary no more", epoch=primary.epoch, why=str(reign.over.result()))
+
+    def _clock_s(self) -> float:
+        return self._clock() / 1e9
 
     def _drop_peers(self) -> None:
         """Send everybody to the next primary, subscribers above all."""
@@ -258,7 +261,7 @@ class Mgmtd:
 
     async def _end_silence(self) -> None:
         """Take the office of a primary that renews it no more, whatever became of it."""
-        silence = Silence(self._store)
+        silence = Silence(self._store, self._clock_s)
         while True:
             await asyncio.sleep(self._primary_lease_s / LOOKS_A_LEASE)
             if self.reign is not None:
@@ -274,15 +277,13 @@ class Mgmtd:
     async def _until_gone(self, holder: Holder) -> bool:
         """Watch a primary's process; False when somebody else has its office."""
         while self._holder == holder:
-            try:
+            with suppress(RpcError):  # whether it is gone, a probe tells
                 await self._network.watch(
                     Address.parse(holder.name),
                     secret=self._secret,
                     name=f"mgmtd {self._name}",
                     timeout_s=WATCH_TIMEOUT_S,
                 )
-            except RpcError:
-                pass  # whether it is gone, a probe tells
             if self._holder != holder:
                 return False
             if await self._network.probe([holder.name]) is ProbeOutcome.REFUSED:

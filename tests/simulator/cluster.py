@@ -221,9 +221,7 @@ class Cluster:
         self._learned[client] = routing.version
         for id, chain in routing.chains.items():
             serving = list(chain.in_state(PublicState.SERVING))
-            self.lib.sim_client_learn(
-                self.world, client, id, chain.version, serving, len(serving)
-            )
+            self.lib.sim_client_learn(self.world, client, id, chain.version, serving, len(serving))
 
     # Processes.
 

@@ -110,9 +110,7 @@ class StoreState:
             before = self.entries.get(operation.key)
             if isinstance(operation, Put):
                 created = revision if before is None else before.created
-                entry = Entry(
-                    operation.key, operation.value, created, revision, operation.session
-                )
+                entry = Entry(operation.key, operation.value, created, revision, operation.session)
                 self.entries[operation.key] = entry
                 changes.append(entry)
             elif before is not None:
@@ -159,6 +157,11 @@ class SimulatedStore:
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._state.random.random() * DELAY_MAX_S)
+
+    @property
+    def shared(self) -> bool:
+        """Several mgmtd use it."""
+        return True
 
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key."""

@@ -87,9 +87,7 @@ class Core:
             if place.successor_node is not None:
                 row.successor_node = node_at(addresses[place.successor_node])
             row.successor_flags = place.successor_flags
-        self._lib.sim_node_set_chains(
-            self._world, self._number, routing_version, rows, len(places)
-        )
+        self._lib.sim_node_set_chains(self._world, self._number, routing_version, rows, len(places))
 
     def set_lease(self, end_ns: int) -> None:
         """Serve until then on the node's clock."""

@@ -161,9 +161,7 @@ def _terms(random: Random) -> LeaseTerms:
     )
 
 
-def _faults(
-    random: Random, work_s: float, nodes: int, durability: Durability
-) -> tuple[Fault, ...]:
+def _faults(random: Random, work_s: float, nodes: int, durability: Durability) -> tuple[Fault, ...]:
     """Draw which kinds there are, how often, and when."""
     if random.random() < 0.03:
         return ()  # a cluster in which nothing happens must work, too

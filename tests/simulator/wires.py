@@ -307,7 +307,9 @@ class SimulatedPrimary:
             fresh = asyncio.Event()
             parts: list[object] = []
 
-            def take(news: object, parts: list[object] = parts, fresh: asyncio.Event = fresh) -> None:
+            def take(
+                news: object, parts: list[object] = parts, fresh: asyncio.Event = fresh
+            ) -> None:
                 parts.append(news)
                 fresh.set()
 
