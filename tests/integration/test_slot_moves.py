@@ -140,3 +140,24 @@ def kill(directory: Path, number: int) -> None:
 def test_what_cannot_move_is_refused(url: str, shell: Shell) -> None:
     assert 0 != shell("admin", "move-slots", url, 1, 1, "--json").code
     assert 0 != shell("admin", "move-slots", url, 1, 9, "--json").code
+
+
+def test_a_node_leaves_though_there_is_no_spare(
+    tmp_path_factory: pytest.TempPathFactory, shell: Shell
+) -> None:
+    """Of three chains of two, one goes, so that another one's target can be replaced."""
+    directory = tmp_path_factory.mktemp("leaving")
+    url = bring_up(directory, {"nodes": 3, "replicas": 2, "targets_per_node": 2, **SMALL}).url
+    try:
+        with working(url):
+            drained = shell("admin", "drain-node", url, 1, "--wait", "--json")
+
+        assert 0 == drained.code, drained.err
+        assert 1 == len(drained.json["dissolved"])
+        chains = shell("status", url, "--json").json["chains"]
+        assert [2, 2] == [len(chain["targets"]) for chain in chains]
+        assert {2, 3} == {place["node"] for chain in chains for place in chain["targets"]}
+        assert 1024 == sum(chain["slots"] for chain in chains)
+        assert 0 == shell("check", url, "--cluster", "--json").code
+    finally:
+        take_down(directory, 5.0)
