@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgpack
 
@@ -49,14 +50,25 @@ class Holder:
     """How to reach it; the candidate's own word."""
 
 
+class Right(Protocol):
+    """What a primary holds beside its session."""
+
+    def alive(self) -> bool:
+        """Say whether it is certain to be held."""
+
+    async def lost(self) -> None:
+        """Wait until it is lost for good."""
+
+
 @dataclass(frozen=True, slots=True)
 class Primary:
-    """The right to decide, until the session ends."""
+    """The right to decide, until the session ends; see `office` for a shorter one."""
 
     store: MetadataStore
     session: Session
     holder: Holder
     token: Revision
+    office: Right | None = None
 
     @property
     def epoch(self) -> Epoch:
@@ -65,7 +77,18 @@ class Primary:
 
     def alive(self) -> bool:
         """Say whether nobody else can be primary at this moment."""
-        return self.session.alive()
+        return self.session.alive() and (self.office is None or self.office.alive())
+
+    async def lost(self) -> None:
+        """Wait until it is primary no more."""
+        waits = [asyncio.ensure_future(self.session.lost())]
+        if self.office is not None:
+            waits.append(asyncio.ensure_future(self.office.lost()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def transaction(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
@@ -93,7 +116,7 @@ class Primary:
         compares: Sequence[Compare],
         operations: Sequence[Operation],
     ) -> Outcome:
-        if not self.alive():
+        if not self.session.alive():
             raise NotPrimaryError(f"the lease of epoch {self.epoch} has run out")
         outcome = await send([Created(PRIMARY_KEY, self.token), *compares], operations)
         if not outcome.succeeded:

@@ -66,6 +66,11 @@ class EtcdStore:
         """Where the members are, as `host:port`."""
         return self._connection.options.endpoints
 
+    @property
+    def shared(self) -> bool:
+        """Whoever reaches the etcd may use it."""
+        return True
+
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key, as of no earlier than now."""
         check_key(key)

@@ -143,6 +143,10 @@ class Session(Protocol):
 class MetadataStore(Protocol):
     """A store of a few thousand small keys that change slowly."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may use it at the same time."""
+
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key; None where there is none."""
 

@@ -82,6 +82,11 @@ class RocksStore:
         self._unread.set()
         self._closed = False
 
+    @property
+    def shared(self) -> bool:
+        """No other process can open the directory."""
+        return False
+
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key."""
         check_key(key)

@@ -4,7 +4,8 @@
     ---------------  ------------------------------------------  -----------------------------------
     status           -                                           see `status`
     create_chains    replicas=3 spares=0 slots=1024 seed=1       chains, spares, slot_table
-    drain_node       node                                        replacements
+    drain_node       node                                        replacements, dissolved: [chain],
+                                                                 left: to be asked for again
     resume_node      node                                        given_up: [target]
     remove_node      node (it is down, and in no chain)          node, targets
     replace_target   target, by=ID (unless given: the best)      replacements
@@ -30,18 +31,13 @@ from dataclasses import replace
 
 from kvstore.cluster.chains import remove_target as without_target
 from kvstore.cluster.ids import ID_MAX, ChainId, NodeId, SlotTableId, TargetId
+from kvstore.cluster.mgmtd.balance import moves_of, targets_of
+from kvstore.cluster.mgmtd.dissolving import keep, may_dissolve
 from kvstore.cluster.mgmtd.forming import Wanted
-from kvstore.cluster.mgmtd.ledger import NO_TARGET
+from kvstore.cluster.mgmtd.ledger import DISSOLVES, NO_TARGET
 from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, set_namespace
-from kvstore.cluster.mgmtd.new_chains import (
-    even,
-    next_chain_id,
-    put_row,
-    targets_of,
-    weight_of,
-)
+from kvstore.cluster.mgmtd.new_chains import next_chain_id, put_row
 from kvstore.cluster.mgmtd.parameters import Parameters
-from kvstore.cluster.mgmtd.repair import members_of
 from kvstore.cluster.mgmtd.restart import restart_chain
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
@@ -50,13 +46,11 @@ from kvstore.cluster.mgmtd.spares import Spares, row_of
 from kvstore.cluster.mgmtd.status import status
 from kvstore.cluster.placement.changes import Move, Plan, drain, grow
 from kvstore.cluster.placement.layout import Row
-from kvstore.cluster.placement.slots import reweighted
 from kvstore.cluster.routing import (
     CHAIN_TARGETS_MAX,
     SLOTS_MAX,
     Chain,
     Node,
-    SlotTable,
     is_power_of_two,
 )
 from kvstore.cluster.states import NodeState
@@ -64,6 +58,8 @@ from kvstore.errors import ChainChangeError, InvalidOptionError, PlacementError
 
 CREATE_CHAINS = "create_chains"
 """The one operation that goes on over many drafts; see `forming`."""
+DISSOLVED_MAX = 16
+"""Chains that one operation dissolves."""
 MOVES_MAX = 64
 """Replacements that one operation records; the rest follows when these are done."""
 
@@ -100,18 +96,28 @@ def wanted_chains(settings: Settings, given: Mapping[str, object]) -> Wanted:
 
 
 def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
-    """Have each target of a node replaced by a spare of another."""
+    """Have each target of a node replaced by a spare of another, or its chain go without one."""
     draft = situation.draft
     node = _node(situation, parameters)
     rows = _rows(situation)
     plan = drain(rows, Spares(draft, situation.is_open).free, node.id, situation.settings.seed)
-    if plan.dissolved:
+    going = plan.dissolved[:DISSOLVED_MAX]
+    for id in going:
+        chain = draft.chains[id]
+        leaves = next(on for on in targets_of(chain) if draft.targets[on].node == node.id)
+        draft.leaving[leaves] = DISSOLVES
+    if stuck := [id for id in going if not may_dissolve(draft, id, situation.members.used)]:
         raise PlacementError(
-            f"node {node.id} cannot leave: {len(plan.dissolved)} of its targets find no spare that"
-            " fits on another node; add targets to other nodes first"
+            f"node {node.id} cannot leave: no other node can take its targets, and no other chain"
+            f" the slots of chains {_some(stuck)}; add targets to other nodes first"
         )
     draft.put_node(replace(node, state=NodeState.DRAINING))
-    return {"replacements": _record(situation, plan.moves)}
+    left = len(plan.moves) + len(plan.dissolved) - len(going) - len(plan.moves[:MOVES_MAX])
+    return {
+        "replacements": _record(situation, plan.moves),
+        "dissolved": list(going),
+        "left": left,
+    }
 
 
 def resume_node(situation: Situation, parameters: Parameters) -> dict[str, object]:
@@ -129,6 +135,9 @@ def resume_node(situation: Situation, parameters: Parameters) -> dict[str, objec
         if draft.targets[target].node == node.id and draft.chain_of(joins) is None
     ]
     for target in given_up:
+        chain = draft.chain_of(target)
+        if draft.leaving[target] == DISSOLVES and chain is not None:
+            keep(draft, chain.id)
         draft.leaving.remove(target)
     return {"given_up": sorted(given_up)}
 
@@ -207,18 +216,18 @@ def rebalance(situation: Situation, parameters: Parameters) -> dict[str, object]
     plan = grow(_rows(situation), free, replicas, settings.spares, settings.seed)
     answer: dict[str, object] = {
         "replacements": [_replacement(*_ids(move)) for move in plan.moves[:MOVES_MAX]],
-        "formed": targets_of(plan.formed),
+        "formed": [[on.target for on in row] for row in plan.formed],
         "slot_moves": [],
     }
     if apply:
         answer["replacements"] = _record(situation, plan.moves)
-        answer["formed"] = targets_of(_form(situation, plan))
+        answer["formed"] = [[on.target for on in row] for row in _form(situation, plan)]
     answer["slot_moves"] = [
         move for table in draft.slot_tables.values() for move in _slot_moves(situation, table.id)
     ]
     if apply:
         for table in list(draft.slot_tables.values()):
-            record_moves(draft, table, _moves_of(situation, table), MOVES_MAX)
+            record_moves(draft, table, moves_of(draft, table, situation.members.used()), MOVES_MAX)
     return answer
 
 
@@ -353,31 +362,12 @@ def _form(situation: Situation, plan: Plan) -> list[Row]:
 
 
 def _slot_moves(situation: Situation, id: SlotTableId) -> list[dict[str, object]]:
-    table = situation.draft.slot_tables[id]
-    slots = planned(situation.draft, table)
-    moves = _moves_of(situation, table)
+    draft = situation.draft
+    table = draft.slot_tables[id]
+    slots = planned(draft, table)
+    moves = moves_of(draft, table, situation.members.used())
     return [{"slot": slot, "from": slots[slot], "to": chain} for slot, chain in moves.items()]
 
 
-def _moves_of(situation: Situation, table: SlotTable) -> dict[int, ChainId]:
-    """Return the fewest moves that give each chain its share, beyond those under way."""
-    draft = situation.draft
-    replicas = draft.replicas.get(table.id)
-    others = {
-        chain
-        for other in draft.slot_tables.values()
-        if other.id != table.id
-        for chain in other.chains
-    }
-    weights = {
-        chain.id: weight_of(draft, members_of(chain))
-        for chain in draft.chains.values()
-        if chain.id not in others and len(chain.targets) >= (replicas or 1)
-    }
-    for chain in set(planned(draft, table)):
-        weights.setdefault(chain, weight_of(draft, members_of(draft.chains[chain])))
-    return reweighted(planned(draft, table), even(weights))
-
-
-def _some(targets: Sequence[TargetId]) -> str:
-    return ", ".join(map(str, targets[:5])) + (", ..." if len(targets) > 5 else "")
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")

@@ -36,7 +36,7 @@ CONNECT_TIMEOUT_S = 1.0
 HOLD_S = 1.0
 """How often a subscriber asks whether mgmtd is there; it gives up a connection after as long."""
 PAUSE_MIN_S = 0.02
-PAUSE_MAX_S = 0.5
+PAUSE_MAX_S = 0.2
 SUBSCRIPTION_MAX = 2**31
 
 
@@ -64,7 +64,6 @@ class MgmtdClient:
 
         `name` is who calls, for mgmtd's log.
         """
-        self._secret = secret
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._finder = Finder(addresses, secret, name, self._pushed)
@@ -81,7 +80,7 @@ class MgmtdClient:
         """Join the cluster. RegistrationError says why not, and what to do about it."""
         parameters = wire.encode_registration(registration)
         raw = await self._call(wire.REGISTER, parameters, timeout_s)
-        return wire.decode_register_answer(raw, self._secret)
+        return wire.decode_register_answer(raw, self._finder.secret)
 
     async def heartbeat(
         self, heartbeat: Heartbeat, *, timeout_s: float | None = None
@@ -149,6 +148,15 @@ class MgmtdClient:
         if not isinstance(result, dict):
             raise MalformedRoutingError(f"{operation}: the answer is no map")
         return result
+
+    def change_secret(self, secret: bytes) -> None:
+        """Prove another secret, from a new connection on; calls and subscriptions go on there.
+
+        An mgmtd that refuses it is shown the one that was taken last.
+        """
+        if secret != self._finder.secret:
+            self._finder.secret = secret
+            self._drop(self._connection)
 
     async def close(self) -> None:
         """End the connection and every subscription."""

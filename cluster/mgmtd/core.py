@@ -413,7 +413,7 @@ class Core:
         self._effects.extend(effects)
 
     def _judge_chains(self, draft: Draft, fenced: Iterable[Member], now_ns: int) -> None:
-        """Judge the chains of who was found dead, and others as far as this step goes."""
+        """Judge the chains of who was found dead, and as many others as a step may."""
         found = {chain for member in fenced for chain in self._chains_on(member.id)}
         found.update(islice(self._dirty, CHAINS_A_STEP))
         self._dirty -= found
@@ -436,6 +436,7 @@ class Core:
             wanted=self._unsettled.wanted(),
             overdue=self._unsettled.overdue(self.settings.spare_after_ms, now_ns),
             copies_max=self.settings.copies_max,
+            used=self.members.used,
         ).run()
 
     # What follows from what is in force.
@@ -495,6 +496,5 @@ class Core:
         self._dirty.update(self._chains_on(node))
 
     def _chains_on(self, node: NodeId) -> Iterator[ChainId]:
-        targets = self.basis.targets_on.get(node, ())
-        chains = (self.basis.chain_of.get(target) for target in targets)
+        chains = map(self.basis.chain_of.get, self.basis.targets_on.get(node, ()))
         return (chain for chain in chains if chain is not None)

@@ -118,6 +118,15 @@ class Draft:
                 self._chain_of[target] = chain.id
         self.chains[chain.id] = chain
 
+    def remove_chain(self, id: ChainId) -> None:
+        """Take out a chain that no slot leads to; its targets are spares."""
+        for place in self.chains[id].targets:
+            self._chain_of.remove(place.target)
+            self._left(place.target)
+            if place.target in self.leaving:
+                self.leaving.remove(place.target)
+        self.chains.remove(id)
+
     def put_node(self, node: Node) -> None:
         """Put a node in, or what it has become."""
         before = self.nodes.get(node.id)

@@ -35,7 +35,9 @@ class Finder:
         if not addresses:
             raise InvalidOptionError("no address of mgmtd is given: write HOST:PORT")
         self._addresses = tuple(addresses)
-        self._secret = secret
+        self.secret = secret
+        """What is shown first."""
+        self._proven = secret
         self._name = name
         self._pushed = pushed
         self._hint: Address | None = None
@@ -119,13 +121,7 @@ class Finder:
 
     async def _attempt(self, address: Address, timeout_s: float) -> Connection:
         """Return a connection to one address, if that is the primary."""
-        connection = await connect(
-            address,
-            secret=self._secret,
-            name=self._name,
-            timeout_s=timeout_s,
-            pushed=self._pushed,
-        )
+        connection = await self._connected(address, timeout_s)
         try:
             fields = Fields(await connection.call(WHO, None, timeout_s), "who", 2)
             primary = fields.integer("primary", 1)
@@ -140,3 +136,22 @@ class Finder:
             self.hint(where)
             raise NotPrimaryError(f"{address} is not primary" + (f", {where} is" if where else ""))
         return connection
+
+    async def _connected(self, address: Address, timeout_s: float) -> Connection:
+        """Return a connection by the secret, or by the one that was taken last."""
+        refused: list[StoreAccessError] = []
+        for secret in dict.fromkeys((self.secret, self._proven)):
+            try:
+                connection = await connect(
+                    address,
+                    secret=secret,
+                    name=self._name,
+                    timeout_s=timeout_s,
+                    pushed=self._pushed,
+                )
+            except StoreAccessError as error:
+                refused.append(error)
+            else:
+                self._proven = secret
+                return connection
+        raise refused[0]

@@ -32,6 +32,8 @@ LEAVING = "leaving"
 TABLE = "table"
 MOVE = "move"
 NO_TARGET = TargetId(0)
+DISSOLVES = TargetId(ID_MAX)
+"""In the place of a target that joins: the chain gives its slots away, and goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Ledger:
 
     identities: Mapping[TargetId, Identity] = field(default_factory=dict, repr=False)
     leaving: Mapping[TargetId, TargetId] = field(default_factory=dict)
-    """Targets that are to leave their chains, each with the one that joins first, or NO_TARGET."""
+    """Targets that are to leave their chains, each with the one that joins first,
+    NO_TARGET or DISSOLVES."""
     replicas: Mapping[SlotTableId, int] = field(default_factory=dict)
     """How many targets the chains of a slot table are to have."""
     slot_moves: Mapping[MoveKey, SlotMove] = field(default_factory=dict)

@@ -15,9 +15,11 @@ from kvstore.cluster.ids import ChainVersion, NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS, LeaseTerms
 from kvstore.cluster.mgmtd.events import SessionNumber
 from kvstore.cluster.mgmtd.messages import TargetReport
+from kvstore.cluster.mgmtd.wire import Measures, decode_measures
 from kvstore.cluster.routing import Node
 from kvstore.cluster.states import LocalState, NodeState
 from kvstore.cluster.transitions import Report
+from kvstore.errors import KVStoreError
 
 RUN_OUT = Report(LocalState.UNKNOWN, ChainVersion(0), 0)
 NO_SESSION: SessionNumber = 0
@@ -160,6 +162,14 @@ class Members:
             if member.alive(then_ns):
                 member.lease_end_ns = max(member.lease_end_ns, end_ns)
 
+    def used(self) -> dict[TargetId, int]:
+        """Return what each target holds, in bytes, as far as it was reported."""
+        return {
+            target: measures.used_bytes
+            for member in self._members.values()
+            for target, measures in measured(member).items()
+        }
+
     def _await_end(self, member: Member) -> None:
         """Look at a node when its lease ends; heartbeats only put that off."""
         if member.id not in self._awaited:
@@ -173,6 +183,16 @@ class Members:
             if not bound:
                 del self._by_session[member.session]
         member.session = NO_SESSION
+
+
+def measured(member: Member) -> Mapping[TargetId, Measures]:
+    """Return what a node measured; nothing where it sent what cannot be read."""
+    if member.measures == b"":
+        return {}
+    try:
+        return decode_measures(member.measures)
+    except KVStoreError:
+        return {}
 
 
 def longest_silence_ms(member: Member, now_ns: int) -> int:

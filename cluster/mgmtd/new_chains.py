@@ -1,6 +1,6 @@
 """New chains in a draft, and what they can hold. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from kvstore.cluster.chains import new_chain
 from kvstore.cluster.ids import ID_MAX, ChainId, ChainVersion, TargetId
@@ -44,11 +44,6 @@ def even(weights: Mapping[ChainId, int]) -> dict[ChainId, int]:
     """Return the weights, where those that are not limited count as the largest."""
     largest = max(weights.values(), default=0) or 1
     return {chain: weight or largest for chain, weight in weights.items()}
-
-
-def targets_of(rows: Sequence[Row]) -> list[list[int]]:
-    """Return rows as lists of targets, for people."""
-    return [[place.target for place in row] for row in rows]
 
 
 def used(draft: Draft, target: TargetId) -> bool:

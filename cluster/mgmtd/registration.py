@@ -14,7 +14,7 @@ from dataclasses import replace
 from kvstore.addresses import Address
 from kvstore.cluster.ids import NodeId, TargetId
 from kvstore.cluster.mgmtd.draft import Draft
-from kvstore.cluster.mgmtd.ledger import Identity
+from kvstore.cluster.mgmtd.ledger import DISSOLVES, Identity
 from kvstore.cluster.mgmtd.messages import NodeRegistration, TargetRegistration
 from kvstore.cluster.mgmtd.repair import CLAIMS
 from kvstore.cluster.routing import NIL_UUID, Node, Target
@@ -116,6 +116,8 @@ def _register_target(
             f"target {target.id} of node {node} belongs to cluster {target.cluster}, this is"
             f" cluster {cluster}: name the mgmtd of its own cluster, or give it an empty directory"
         )
+    if target.id == DISSOLVES:
+        raise RegistrationError(f"target {target.id} of node {node}: this id is not for targets")
     known = draft.targets.get(target.id)
     if known is not None and known.node != node:
         raise RegistrationError(

@@ -9,12 +9,14 @@ the next one is whole, and no target serves what it no longer gets:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kvstore.cluster.chains import add_target, remove_target
 from kvstore.cluster.ids import CHAIN_VERSION_MAX, ChainId, NodeId, TargetId
+from kvstore.cluster.mgmtd.balance import Used
+from kvstore.cluster.mgmtd.dissolving import dissolve
 from kvstore.cluster.mgmtd.draft import Draft
-from kvstore.cluster.mgmtd.ledger import NO_TARGET
+from kvstore.cluster.mgmtd.ledger import DISSOLVES, NO_TARGET
 from kvstore.cluster.mgmtd.spares import Open, Spares, may_join
 from kvstore.cluster.routing import CHAIN_TARGETS_MAX, Chain
 from kvstore.cluster.states import NodeState, PublicState
@@ -36,6 +38,7 @@ class Repair:
         wanted: Mapping[ChainId, int],
         overdue: Iterable[TargetId],
         copies_max: int,
+        used: Callable[[], Used],
     ) -> None:
         """`wanted`: how many targets each chain is to have; `overdue`: offline for too long."""
         self._draft = draft
@@ -44,6 +47,7 @@ class Repair:
         self._wanted = wanted
         self._overdue = frozenset(overdue)
         self._copies_max = copies_max
+        self._used = used
         self._copies = self._copies_under_way()
         self._found: Spares | None = None
 
@@ -70,6 +74,8 @@ class Repair:
         chain = self._draft.chain_of(target)
         if chain is None:
             self._draft.leaving.remove(target)
+        elif joins == DISSOLVES:
+            dissolve(self._draft, chain.id, self._used)
         elif self._changed(chain) or len(chain.targets) == 1:
             pass
         elif joins and joins not in members_of(chain):

@@ -25,6 +25,7 @@ from kvstore.cluster.metadata.election import (
     campaign,
     holder_of,
 )
+from kvstore.cluster.metadata.office import LOOKS_A_LEASE, Silence, held
 from kvstore.cluster.metadata.port import (
     NO_SESSION,
     Created,
@@ -33,7 +34,6 @@ from kvstore.cluster.metadata.port import (
     Entry,
     MetadataStore,
     Revision,
-    Session,
     Snapshot,
     follow,
 )
@@ -67,9 +67,12 @@ from kvstore.errors import (
 )
 
 TICK_S = 0.05
-PRIMARY_LEASE_S = 1.0
-"""How long a primary that dies without being seen to die holds its office; etcd may round it up."""
-RETRY_S = 0.5
+PRIMARY_LEASE_S = 0.6
+"""How long a primary that is not seen to die holds its office. A node's lease outlasts that, and
+the search for the next one."""
+SESSION_S_MIN = 1.0
+"""A process's own session, and that of etcd, which rounds it up: where nobody takes the office."""
+RETRY_S = 0.2
 """Before standing again when the metadata store fails."""
 WATCH_TIMEOUT_S = 1.0
 WATCH_PAUSE_S = 0.2
@@ -133,6 +136,8 @@ class Mgmtd:
                 group.create_task(self._follow_holder())
                 group.create_task(self._watch_holder())
                 group.create_task(self._stand_again())
+                if self._store.shared:
+                    group.create_task(self._end_silence())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
@@ -157,15 +162,19 @@ class Mgmtd:
                 await asyncio.sleep(RETRY_S)
 
     async def _stand(self) -> None:
-        session = await self._store.session(self._primary_lease_s)
+        session = await self._store.session(max(self._primary_lease_s, SESSION_S_MIN))
         self._session = session.id
         try:
             primary = await campaign(self._store, session, self._name)
-            await self._reign(primary, session)
+            if self._store.shared:
+                async with held(primary, self._primary_lease_s, self._clock_s) as holding:
+                    await self._reign(holding)
+            else:
+                await self._reign(primary)
         finally:
             await session.close()
 
-    async def _reign(self, primary: Primary, session: Session) -> None:
+    async def _reign(self, primary: Primary) -> None:
         assert self._service is not None
         loaded = await take_over(primary, self._secret, uuid4())
         self.counts.reigns += 1
@@ -187,10 +196,11 @@ class Mgmtd:
             cluster=str(routing.cluster),
             routing_version=routing.version,
         )
-        lost = asyncio.ensure_future(session.lost())
+        lost = asyncio.ensure_future(primary.lost())
         try:
             while not reign.over.done() and not lost.done():
-                reign.tell(Tick())
+                if primary.alive():  # else no heartbeat is answered, and silence proves nothing
+                    reign.tell(Tick())
                 await asyncio.wait(
                     (reign.over, lost), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -200,6 +210,9 @@ class Mgmtd:
             reign.end(NotPrimaryError("its lease ran out"))
             self._drop_peers()
         self._log.warning("primary no more", epoch=primary.epoch, why=str(reign.over.result()))
+
+    def _clock_s(self) -> float:
+        return self._clock() / 1e9
 
     def _drop_peers(self) -> None:
         """Send everybody to the next primary, subscribers above all."""
@@ -245,6 +258,21 @@ class Mgmtd:
                     await self._store.transaction(gone, [Delete(PRIMARY_KEY)])
             except KVStoreError as error:
                 self._log.info("primary is not watched", primary=holder.name, why=str(error))
+
+    async def _end_silence(self) -> None:
+        """Take the office of a primary that renews it no more, whatever became of it."""
+        silence = Silence(self._store, self._clock_s)
+        while True:
+            await asyncio.sleep(self._primary_lease_s / LOOKS_A_LEASE)
+            if self.reign is not None:
+                silence.forget()
+                continue
+            try:
+                if await silence.end():
+                    self._log.warning("primary is silent", primary=self._primary_address())
+            except MetadataError as error:
+                silence.forget()
+                self._log.info("the office is not seen", why=str(error))
 
     async def _until_gone(self, holder: Holder) -> bool:
         """Watch a primary's process; False when somebody else has its office."""

@@ -7,7 +7,8 @@ status: {
       none), silent_ms, suspicions, targets: [id]}],
   targets: [{id, node, disk, capacity_bytes, used_bytes, free_bytes, objects, chain (None: spare),
       state ("serving", "lastsrv", "syncing", "waiting", "offline", "spare"), local, error,
-      chain_version, resync_done, resync_total, retiring, joins (who replaces it, or None)}],
+      chain_version, resync_done, resync_total, retiring, leaving, joins (who replaces it, or None),
+      dissolves (whether its chain gives its slots away, and goes)}],
   chains: [{id, version, wanted, slots, targets: [{target, node, state}]}],
   slot_tables: [{id, slots}], namespaces: [policy],
   slot_moves: [{from, to, slots, phase, objects}]   slots on their way, see `slot_moves`
@@ -15,20 +16,20 @@ status: {
 }
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from kvstore.cluster.ids import NodeId, TargetId
 from kvstore.cluster.leases import NS_A_MS
-from kvstore.cluster.mgmtd.members import NO_SESSION, Member, longest_silence_ms
+from kvstore.cluster.mgmtd.ledger import DISSOLVES
+from kvstore.cluster.mgmtd.members import NO_SESSION, longest_silence_ms, measured
 from kvstore.cluster.mgmtd.namespaces import policy_fields
 from kvstore.cluster.mgmtd.parameters import Parameters
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.slot_moves import moves_shown
-from kvstore.cluster.mgmtd.wire import NO_MEASURES, Measures, decode_measures
+from kvstore.cluster.mgmtd.wire import NO_MEASURES, Measures
 from kvstore.cluster.routing import Chain, Node, Target
 from kvstore.cluster.states import LocalState, NodeState, PublicState
-from kvstore.errors import KVStoreError
 
 MIB = 1 << 20
 PROBLEMS_MAX = 100
@@ -84,7 +85,7 @@ def problems(situation: Situation) -> Iterator[str]:
         if node.state is NodeState.FAILED:
             yield f"node {node.id} is down"
         if node.state is NodeState.DRAINING and (left := _left_on(situation, node)):
-            yield f"node {node.id} is draining: {left} of its targets have no spare to take over"
+            yield f"node {node.id} is draining: {left} of its targets wait for a spare"
     for target in sorted(situation.blocked):
         chain = draft.chain_of(target)
         yield (
@@ -105,10 +106,8 @@ def _left_on(situation: Situation, node: Node) -> int:
     """Return how many targets of a draining node nothing is done about yet."""
     draft = situation.draft
     return sum(
-        target.node == node.id
-        and draft.chain_of(target.id) is not None
-        and target.id not in draft.leaving
-        for target in draft.targets.values()
+        draft.chain_of(target) is not None and target not in draft.leaving
+        for target in draft.targets_on(node.id)
     )
 
 
@@ -153,7 +152,7 @@ def _node_fields(situation: Situation, node: Node, targets: list[TargetId]) -> d
 def _targets(situation: Situation) -> list[dict[str, object]]:
     measures: dict[TargetId, Measures] = {}
     for member in situation.members:
-        measures.update(_measured(member))
+        measures.update(measured(member))
     joins = dict(situation.draft.leaving.items())
     retiring = {target for targets in situation.retiring.values() for target in targets}
     return [
@@ -161,7 +160,8 @@ def _targets(situation: Situation) -> list[dict[str, object]]:
             **_target_fields(situation, target, measures.get(id, NO_MEASURES)),
             "retiring": id in retiring,
             "leaving": id in joins,
-            "joins": joins.get(id) or None,
+            "joins": None if joins.get(id) == DISSOLVES else joins.get(id) or None,
+            "dissolves": joins.get(id) == DISSOLVES,
         }
         for id, target in sorted(situation.draft.targets.items())
     ]
@@ -193,16 +193,6 @@ def _target_fields(situation: Situation, target: Target, measures: Measures) -> 
         "resync_done": measures.resync_done,
         "resync_total": measures.resync_total,
     }
-
-
-def _measured(member: Member) -> Mapping[TargetId, Measures]:
-    """Return what a node measured; nothing where it sent what cannot be read."""
-    if member.measures == b"":
-        return {}
-    try:
-        return decode_measures(member.measures)
-    except KVStoreError:
-        return {}
 
 
 def _slot_counts(situation: Situation) -> dict[int, int]:

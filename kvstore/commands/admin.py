@@ -7,12 +7,22 @@ import typer
 from rich.table import Table
 
 from kvstore.commands.arguments import JSONOption, URLArgument
-from kvstore.commands.ask_mgmtd import Answer, number_of, operate, options_of, rows_of, words_of
+from kvstore.commands.ask_mgmtd import (
+    Answer,
+    list_of,
+    number_of,
+    operate,
+    options_of,
+    rows_of,
+    words_of,
+)
 from kvstore.commands.report import Report, reporting
 from kvstore.options import ClientOptions
 
 WAIT_INTERVAL_S = 0.5
 """Between two looks at what is under way."""
+ROUNDS_MAX = 8
+"""Plans of one rebalance that is waited for; each goes by what chains hold by then."""
 
 NodeArgument: TypeAlias = Annotated[
     int, typer.Argument(metavar="NODE", help="The node's id.", show_default=False)
@@ -99,13 +109,20 @@ def drain_node(
 ) -> None:
     """Have other targets take over what a node holds; then it can be stopped and removed.
 
+    Where there are no spares for that, some chains give their slots to others, and their targets
+    take over.
+
     Examples:
 
     - `kvstore admin drain-node kv://mgmtd:7300 3 --wait`
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)
-        finish(report, options, operate(options, "drain_node", node=node), wait)
+        plan = operate(options, "drain_node", node=node)
+        finish(report, options, plan, wait)
+        while wait and number_of(plan, "left"):
+            plan = operate(options, "drain_node", node=node)
+            wait_for_replacements(report, options)
 
 
 def resume_node(url: URLArgument, node: NodeArgument, as_json: JSONOption = False) -> None:
@@ -191,7 +208,10 @@ def rebalance(
     with reporting(as_json=as_json) as report:
         options = options_of(url)
         plan = operate(options, "rebalance", apply=apply)
-        finish(report, options, plan, wait=wait and apply)
+        report.show(plan_table(plan))
+        if apply and wait:
+            plan = balanced(report, options, plan)
+        report.answer({**plan, "done": apply and wait})
 
 
 def move_slots(
@@ -239,6 +259,20 @@ def finish(report: Report, options: ClientOptions, plan: Answer, wait: bool) -> 
     report.answer({**plan, "done": wait})
 
 
+def balanced(report: Report, options: ClientOptions, plan: Answer) -> Answer:
+    """Wait, and go on where what has moved was not yet enough; return all that moved."""
+    steps = ("replacements", "formed", "slot_moves")
+    done: dict[str, list[object]] = {name: [] for name in steps}
+    for _ in range(ROUNDS_MAX):
+        for name in steps:
+            done[name].extend(list_of(plan, name))
+        wait_for_replacements(report, options)
+        plan = operate(options, "rebalance", apply=True)
+        if not any(list_of(plan, name) for name in steps):
+            break
+    return {**plan, **done}
+
+
 def plan_table(plan: Answer) -> Table:
     """Return what a plan does."""
     table = Table("chain", "leaves", "joins", title="Replacements", title_justify="left")
@@ -247,6 +281,8 @@ def plan_table(plan: Answer) -> Table:
     for name, said in (("formed", "new chains"), ("slot_moves", "slots that move")):
         if rows_of(plan, name):
             table.add_row(said, str(len(rows_of(plan, name))), "")
+    for chain in list_of(plan, "dissolved"):
+        table.add_row(str(chain), "gives its slots away", "")
     return table
 
 
@@ -258,7 +294,7 @@ def wait_for_replacements(report: Report, options: ClientOptions) -> None:
         while True:
             status = operate(options, "status")
             targets, moves = rows_of(status, "targets"), rows_of(status, "slot_moves")
-            left = sum(row.get("joins") is not None for row in targets) + len(moves)
+            left = sum(bool(row.get("leaving")) for row in targets) + len(moves)
             if not left:
                 return
             most = max(most, left)

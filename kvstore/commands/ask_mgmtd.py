@@ -52,6 +52,13 @@ def rows_of(answer: Answer, name: str) -> list[Answer]:
     return rows
 
 
+def list_of(answer: Answer, name: str) -> list[object]:
+    """Return a list of an answer, whatever it is of; empty where there is none."""
+    found = answer.get(name, [])
+    assert isinstance(found, list)
+    return found
+
+
 def number_of(row: Answer, name: str) -> int:
     """Return a number of an answer; 0 where there is none."""
     value = row.get(name)

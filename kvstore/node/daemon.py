@@ -256,13 +256,11 @@ class Daemon:
         self._events.log = self._log
         if self._member is not None:
             self._member.agent.log = self._member.healer.log = self._log
-            self._member.secret = secret.secret
+            self._member.change_secret(secret.secret)
         self._write_ready_file()
         self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
         if fixed:
             self._log.warning("these changes need a restart", keys=fixed)
-        if self._member is not None and "secret_file" in changed:
-            self._log.warning("mgmtd is shown the secret of the start until a restart")
 
     # Stopping.
 

@@ -59,9 +59,14 @@ class Member:
         self._mgmtd = MgmtdClient(config.mgmtd, secret=secret, connect_timeout_s=CONNECT_TIMEOUT_S)
         registration = registration_of(node, config, identities, listening)
         self.agent = Agent(node, self._mgmtd, registration, log)
-        self.secret = secret
-        """What nodes want proven; mgmtd is shown that of the start."""
-        self.healer = Healer(node, lambda: self.agent.routing, fetch_with(lambda: self.secret), log)
+        self._secret = secret
+        fetch = fetch_with(lambda: self._secret)
+        self.healer = Healer(node, lambda: self.agent.routing, fetch, log)
+
+    def change_secret(self, secret: bytes) -> None:
+        """Prove another secret to mgmtd and to other nodes, from new connections on."""
+        self._secret = secret
+        self._mgmtd.change_secret(secret)
 
     async def take_part(self, on_lease: Callable[[int], None]) -> None:
         """Join, and stay until cancelled; *on_lease* hears the routing version at the beginning."""

@@ -26,13 +26,8 @@ from kvstore.node.http import Endpoint, Page, open_endpoint, plain
 from kvstore.node.log import Log, make_log
 from kvstore.node.mgmtd_config import MgmtdConfig
 from kvstore.node.mgmtd_metrics import MgmtdCollector
-from kvstore.node.secret import MADE_NAME, NodeSecret
-from kvstore.shared_secret import (
-    VARIABLE,
-    read_or_make_secret,
-    read_secret,
-    secret_of_environment,
-)
+from kvstore.node.secret import MADE_NAME, NodeSecret, given_secret
+from kvstore.shared_secret import read_or_make_secret
 
 
 def run_mgmtd(config: MgmtdConfig, release: str) -> int:
@@ -155,15 +150,11 @@ class MgmtdDaemon:
 
 def secret_for(config: MgmtdConfig, environment: Mapping[str, str]) -> NodeSecret:
     """Return the secret of the cluster: as for a node, it is made beside the metadata store."""
-    if config.secret_file is not None:
-        return NodeSecret(read_secret(config.secret_file), str(config.secret_file))
-    given = secret_of_environment(environment)
+    given = given_secret(
+        config.secret_file, environment, open=config.open, loopback=config.listen.loopback
+    )
     if given is not None:
-        if config.open:
-            raise InvalidOptionError(f"open and {VARIABLE} contradict each other: choose one")
-        return NodeSecret(given, VARIABLE)
-    if config.open or config.listen.loopback:
-        return NodeSecret(b"", "")
+        return given
     if config.directory is None:
         raise InvalidOptionError(
             "an mgmtd that listens beyond loopback needs a secret: write secret_file with the same"

@@ -33,17 +33,27 @@ class NodeSecret:
     """Whether there was none, and this start made it."""
 
 
-def secret_for(config: NodeConfig, environment: Mapping[str, str]) -> NodeSecret:
-    """Return the secret of a node."""
-    if config.secret_file is not None:
-        return NodeSecret(read_secret(config.secret_file), str(config.secret_file))
+def given_secret(
+    secret_file: Path | None, environment: Mapping[str, str], *, open: bool, loopback: bool
+) -> NodeSecret | None:
+    """Return the secret that a daemon was given, or that it needs none; None: it needs one."""
+    if secret_file is not None:
+        return NodeSecret(read_secret(secret_file), str(secret_file))
     given = secret_of_environment(environment)
     if given is not None:
-        if config.open:
+        if open:
             raise InvalidOptionError(f"open and {VARIABLE} contradict each other: choose one")
         return NodeSecret(given, VARIABLE)
-    if config.open or config.loopback:
-        return NodeSecret(b"", "")
+    return NodeSecret(b"", "") if open or loopback else None
+
+
+def secret_for(config: NodeConfig, environment: Mapping[str, str]) -> NodeSecret:
+    """Return the secret of a node."""
+    given = given_secret(
+        config.secret_file, environment, open=config.open, loopback=config.loopback
+    )
+    if given is not None:
+        return given
     if config.mgmtd:
         raise InvalidOptionError(
             "a node of a cluster that listens beyond loopback needs the cluster's secret: write"

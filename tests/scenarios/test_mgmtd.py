@@ -321,7 +321,12 @@ def changes_of(delta: Delta) -> Iterator[str]:
         yield f"  slot table {table.id}: {list(table.chains)}"
     for policy in delta.namespaces.values():
         yield f"  namespace {policy.name} on slot table {policy.slot_table}"
-    for name, removed in (("node", delta.removed_nodes), ("target", delta.removed_targets)):
+    removals = {
+        "node": delta.removed_nodes,
+        "target": delta.removed_targets,
+        "chain": delta.removed_chains,
+    }
+    for name, removed in removals.items():
         yield from (f"  {name} {id} is forgotten" for id in sorted(removed))
 
 

@@ -158,6 +158,11 @@ class SimulatedStore:
     async def _pause(self) -> None:
         await asyncio.sleep(self._state.random.random() * DELAY_MAX_S)
 
+    @property
+    def shared(self) -> bool:
+        """Several mgmtd use it."""
+        return True
+
     async def get(self, key: bytes) -> Entry | None:
         """Return the entry of a key."""
         await self._reach()

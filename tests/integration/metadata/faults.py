@@ -22,6 +22,10 @@ class Through:
     def __init__(self, store: MetadataStore) -> None:
         self.store = store
 
+    @property
+    def shared(self) -> bool:
+        return self.store.shared
+
     async def get(self, key: bytes) -> Entry | None:
         return await self.store.get(key)
 

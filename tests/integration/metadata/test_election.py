@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 from integration.metadata.conftest import Connect
-from integration.metadata.faults import Lossy
+from integration.metadata.faults import Lossy, Through
 
+from kvstore.cluster.metadata import office as office_module
 from kvstore.cluster.metadata.election import (
     PRIMARY_KEY,
     Primary,
@@ -14,6 +16,7 @@ from kvstore.cluster.metadata.election import (
     current_holder,
     holder_of,
 )
+from kvstore.cluster.metadata.office import Office, Silence
 from kvstore.cluster.metadata.port import (
     ABSENT,
     Created,
@@ -25,7 +28,7 @@ from kvstore.cluster.metadata.port import (
     Snapshot,
     follow,
 )
-from kvstore.errors import MetadataError, NotPrimaryError, SessionLostError
+from kvstore.errors import CompactedError, MetadataError, NotPrimaryError, SessionLostError
 
 TIMEOUT_S = 30.0
 TTL_S = 1.0
@@ -193,3 +196,106 @@ async def test_a_damaged_key_of_the_primary_is_reported(store: MetadataStore) ->
 
     with pytest.raises(MetadataError, match="is damaged"):
         await current_holder(store)
+
+
+class Clock:
+    """A clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_a_primary_that_does_not_renew_its_office_loses_it(connect: Connect) -> None:
+    primary = await elect(await connect(), "a")
+    clock = Clock()
+    office = Office(primary, 0.5, clock)
+    silence = Silence(await connect(), clock)
+    assert not office.alive()
+    await office.renew()
+    assert not await silence.end()
+
+    clock.now_s += 0.4
+    assert office.alive()
+    await office.renew()
+    clock.now_s += 0.4
+    assert not await silence.end()  # it changed since it was seen
+    clock.now_s += 0.4
+    assert not office.alive()
+    assert not await silence.end()
+    clock.now_s += 0.1
+    assert await silence.end()
+
+    assert await current_holder(primary.store) is None
+    with pytest.raises(NotPrimaryError):
+        await office.renew()
+    clock.now_s -= 1.0
+    assert not office.alive()
+    await office.lost()
+
+
+async def test_a_late_renewal_is_one_as_long_as_nobody_took_the_office(connect: Connect) -> None:
+    primary = await elect(await connect(), "a")
+    clock = Clock()
+    office = Office(primary, 0.5, clock)
+    silence = Silence(await connect(), clock)
+    await office.renew()
+    assert not await silence.end()
+
+    clock.now_s += 9.0
+    assert not office.alive()
+    await office.renew()
+
+    assert office.alive()
+    assert not await silence.end()
+    assert primary.holder == await current_holder(primary.store)
+
+
+async def test_a_renewal_that_nobody_saw_keeps_the_office(connect: Connect) -> None:
+    """Who looks has seen the record before, and takes the office by what it saw."""
+    primary = await elect(await connect(), "a")
+    clock = Clock()
+    office = Office(primary, 0.5, clock)
+    store = Renewing(await connect(), office)
+    silence = Silence(store, clock)
+    await office.renew()
+    assert not await silence.end()
+
+    clock.now_s += 1.0
+    store.between = True
+    assert not await silence.end()
+
+    assert primary.holder == await current_holder(primary.store)
+
+
+class Renewing(Through):
+    """The primary renews between a look at its record and what follows from it."""
+
+    def __init__(self, store: MetadataStore, office: Office) -> None:
+        super().__init__(store)
+        self.office = office
+        self.between = False
+
+    async def get(self, key: bytes) -> Entry | None:
+        entry = await self.store.get(key)
+        if self.between:
+            await self.office.renew()
+        return entry
+
+
+async def test_what_etcd_remembers_of_an_office_is_compacted(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(office_module, "COMPACT_AFTER", 3)
+    store = await connect()
+    office = Office(await elect(store, "a"), 0.5)
+    before = (await store.range(b"")).revision
+
+    for _ in range(7):
+        await office.renew()
+
+    with pytest.raises(CompactedError):
+        async with aclosing(store.watch(b"renewed", before)) as found:
+            await anext(found)

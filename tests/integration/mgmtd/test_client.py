@@ -11,7 +11,7 @@ from kvstore.cluster.mgmtd import wire
 from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.cluster.rpc.failures import RedirectError
 from kvstore.cluster.rpc.service import Peer
-from kvstore.errors import InvalidOptionError, MgmtdUnavailableError
+from kvstore.errors import InvalidOptionError, MgmtdUnavailableError, StoreAccessError
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,22 @@ async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch)
         client = MgmtdClient([name], secret=SECRET, timeout_s=TIMEOUT_S)
 
         assert {"answered": True} == await client.admin("status")
+        await client.close()
+
+
+async def test_another_secret_is_proven_from_then_on() -> None:
+    async with service(Scripted(primary=True)) as made:
+        client = MgmtdClient([address_of(made)], secret=b"before", timeout_s=TIMEOUT_S)
+        with pytest.raises(StoreAccessError):
+            await client.admin("status")
+
+        client.change_secret(SECRET)
+
+        assert {"answered": True} == await client.admin("status")
+        # An mgmtd that has the one before yet is shown that, however long it takes.
+        for secret in (b"after", b"much later"):
+            client.change_secret(secret)
+            assert {"answered": True} == await client.admin("status")
         await client.close()
 
 

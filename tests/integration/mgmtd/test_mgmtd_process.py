@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,11 @@ from integration.metadata.etcd_cluster import EtcdCluster, etcd_cluster, install
 from integration.mgmtd.world import SECRET, TIMEOUT_S, FakeNode, MgmtdProcess, until
 
 from kvstore.addresses import Address
+from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.cluster.states import LocalState
-from kvstore.errors import KVStoreError
+from kvstore.errors import KVStoreError, MgmtdUnavailableError
+from kvstore.node.agent import HEARTBEATS_A_LEASE
 
 needs_etcd = pytest.mark.skipif(not installed(), reason="etcd-server is not installed")
 COMMAND = (sys.executable, "-m", "kvstore", "mgmtd", "--log", "json")
@@ -120,6 +125,57 @@ async def test_another_mgmtd_takes_over_from_one_that_was_killed(
     finally:
         for process in processes:
             process.kill()
+
+
+@needs_etcd
+async def test_nodes_keep_their_leases_while_a_primary_hangs(
+    etcd: EtcdCluster, tmp_path: Path
+) -> None:
+    """It keeps its connections and its port, and answers nothing: nobody sees it die."""
+    metadata = f"etcd://{etcd.endpoints[0]}/hangs"
+    processes = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        processes.append(MgmtdProcess(folder, metadata, *NEW))
+    addresses = [await process.address() for process in processes]
+    hanging: MgmtdProcess | None = None
+    try:
+        nodes = await two_nodes(addresses)
+        for node in nodes:
+            await node.client.close()
+            node.client = MgmtdClient(addresses, secret=SECRET, connect_timeout_s=0.3)
+        keeping = [asyncio.ensure_future(longest_gap(node, epoch=2)) for node in nodes]
+        primary = await primary_of(nodes[0])
+        hanging = processes[addresses.index(primary)]
+
+        hanging.process.send_signal(signal.SIGSTOP)
+        gaps_s = await asyncio.gather(*keeping)
+
+        assert max(gaps_s) < LeaseTerms().lease_ms / 1000
+        hanging.process.send_signal(signal.SIGCONT)
+        async with MgmtdClient([primary], secret=SECRET, timeout_s=TIMEOUT_S) as client:
+            assert 2 == (await client.admin("status"))["epoch"]
+        lines = [json.loads(line)["event"] for line in hanging.log.read_text().splitlines()]
+        assert "primary no more" in lines
+        for node in nodes:
+            await node.close()
+    finally:
+        for process in processes:
+            process.kill()
+
+
+async def longest_gap(node: FakeNode, epoch: int) -> float:
+    """Beat as nodes do until that epoch answers; the longest time between two answered beats."""
+    terms = LeaseTerms()
+    answered_s, longest_s = time.monotonic(), 0.0
+    while node.epoch < epoch:
+        sent_s = time.monotonic()
+        with suppress(MgmtdUnavailableError):
+            await node.beat(terms.lease_ms / 1000 / HEARTBEATS_A_LEASE)
+            longest_s, answered_s = max(longest_s, time.monotonic() - answered_s), sent_s
+        await asyncio.sleep(max(0.0, sent_s + terms.heartbeat_ms / 1000 - time.monotonic()))
+    return longest_s
 
 
 @needs_etcd

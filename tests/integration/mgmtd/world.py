@@ -97,7 +97,7 @@ class FakeNode:
         self.routing = answer.routing
         return answer
 
-    async def beat(self) -> HeartbeatAnswer:
+    async def beat(self, timeout_s: float | None = None) -> HeartbeatAnswer:
         """Say how all targets are; know what mgmtd knows afterwards."""
         reports = tuple(
             TargetReport(
@@ -114,7 +114,8 @@ class FakeNode:
                 incarnation=self.incarnation,
                 routing_version=self.routing.version,
                 targets=reports,
-            )
+            ),
+            timeout_s=timeout_s,
         )
         self.epoch = answer.epoch
         if answer.routing_version != self.routing.version:
