@@ -210,6 +210,7 @@ class ControlKind(IntEnum):
     FLUSH = 8
     DESCRIBE = 9
     LIST_STORED = 10
+    DIGEST = 11
 
 
 class NodeEventKind(IntEnum):

@@ -441,8 +441,9 @@ typedef enum kv_control_kind {
     KV_CONTROL_CHECKPOINT = 7,
     KV_CONTROL_FLUSH = 8,
     KV_CONTROL_DESCRIBE = 9,    /* -> text of kv_node_describe, a space, text of kv_store_describe */
-    KV_CONTROL_LIST_STORED = 10 /* nodes and checks of whole clusters: u64 cursor, u32 size -> u64 cursor, entries {u16 key_size, u16 flags, u32 size, u32 checksum, u64 version, u64 expiry_ms,
-                                 * stored key: tenant and namespace before the key} */
+    KV_CONTROL_LIST_STORED = 10, /* nodes and checks of whole clusters: u64 cursor, u32 size -> u64 cursor, entries {u16 key_size, u16 flags, u32 size, u32 checksum, u64 version, u64 expiry_ms,
+                                 * stored key: tenant and namespace before the key}. Behind the size: u64 seed, u32 bits, set of 1 << bits parts of the keys: only of those */
+    KV_CONTROL_DIGEST = 11      /* nodes: u64 cursor, u64 seed, u32 bits -> u64 cursor, u64 sum of each of 1 << bits parts of the keys, over what lies from the one cursor to the other */
 } kv_control_kind;
 
 #define KV_CONTROL_SIZE_LIMIT 9437184

@@ -10,6 +10,7 @@
 #include "node/node_state.h"
 
 #include "bytes/endian.h"
+#include "node/stored.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -169,16 +170,6 @@ static int64_t serve_list(kv_target *target, kv_control *control)
     return 8 + (int64_t)strip_entries(control, control->reply + 8, (uint32_t)size);
 }
 
-static int64_t serve_list_stored(kv_target *target, kv_control *control)
-{
-    uint64_t cursor = kv_endian_load_u64(control->body);
-    int64_t size = kv_engine_list_stored(target->engine, &cursor, control->reply + 8,
-                                         control->reply_room - 8);
-
-    kv_endian_store_u64(control->reply, cursor);
-    return size < 0 ? size : 8 + size;
-}
-
 static int64_t serve_verify(kv_target *target, kv_control *control)
 {
     uint64_t cursor = kv_endian_load_u64(control->body);
@@ -261,7 +252,11 @@ static int64_t serve(kv_node *node, kv_control *control)
     case KV_CONTROL_LIST:
         return serve_list(target, control);
     case KV_CONTROL_LIST_STORED:
-        return serve_list_stored(target, control);
+        return kv_stored_list(target->engine, control->body, control->body_size, control->reply,
+                              control->reply_room);
+    case KV_CONTROL_DIGEST:
+        return kv_stored_digest(target->engine, control->body, control->reply,
+                                control->reply_room);
     case KV_CONTROL_VERIFY:
         return serve_verify(target, control);
     case KV_CONTROL_SLABS:
@@ -359,12 +354,14 @@ static uint32_t reply_room(uint32_t kind, const uint8_t *body, uint32_t body_siz
 
     switch (kind) {
     case KV_CONTROL_LIST:
-    case KV_CONTROL_LIST_STORED: /* of every stored key: a prefix changes nothing */
+    case KV_CONTROL_LIST_STORED:
         wanted = body_size >= LIST_HEAD_SIZE ? kv_endian_load_u32(body + 8) : 0;
         break;
     case KV_CONTROL_VERIFY:
         wanted = body_size == VERIFY_BODY_SIZE ? kv_endian_load_u32(body + 16) : 0;
         break;
+    case KV_CONTROL_DIGEST:
+        return kv_stored_digest_room(body, body_size);
     default:
         return kind >= KV_CONTROL_ROUTING && kind <= KV_CONTROL_DESCRIBE && body_size == 0
                    ? CONTROL_SMALL_SIZE
@@ -437,9 +434,9 @@ static int64_t control_route(kv_control *control)
 /* What is asked, and room for the answer. */
 static int control_fill(kv_control *control, const uint8_t *body, uint32_t body_size, uint32_t room)
 {
-    uint32_t other = control->kind == KV_CONTROL_LIST_STORED ? KV_RIGHT_PEER : 0;
+    bool of_nodes = control->kind == KV_CONTROL_LIST_STORED || control->kind == KV_CONTROL_DIGEST;
 
-    if (!(control->session->rights & (KV_RIGHT_ADMINISTER | other)))
+    if (!(control->session->rights & (KV_RIGHT_ADMINISTER | (of_nodes ? KV_RIGHT_PEER : 0))))
         return -EACCES;
     if (!controls_reserve(&control->session->loop->node->controls, room))
         return -EBUSY;

@@ -1,5 +1,5 @@
-/* See evictor.h. It looks when it is told to, and by itself: often while something is lacking, waits
- * or is under way. */
+/* See evictor.h. It looks when it is told to, and by itself: often while something is lacking,
+ * waits or is under way. */
 
 #include "node/evictor.h"
 

@@ -4,7 +4,8 @@
 
 #include "engine/engine.h"
 
-/* What was named so far; `order` (NULL: nobody wants to know) is where items go as they are named. */
+/* What was named so far; `order` is where items go as they are named, NULL: nobody wants to
+ * know. */
 typedef struct kv_naming {
     uint32_t count;  /* of the operation's items */
     uint32_t *named; /* how many were */

@@ -84,6 +84,7 @@
 
 /* Resync. */
 #define KV_NODE_RESYNC_PAGE_SIZE 65536u
+#define KV_NODE_RESYNC_PAGES_A_TURN 4u /* of own objects, so that others have their turn */
 #define KV_NODE_RESYNC_COMPARE_COUNT 256u
 #define KV_NODE_RESYNC_BATCH_COUNT 64u
 #define KV_NODE_RESYNC_BATCH_SIZE (1u << 20) /* of values, unless one is larger */

@@ -1,5 +1,5 @@
-/* See resync.h. Own objects and the successor's are gone through page by page; a page is compared
- * a part at a time, and what the successor lacks of it leaves in batches before the next part. */
+/* See resync.h. Own objects and the successor's are gone through page by page; of a page, what is
+ * to be compared is a part at a time, and what the successor lacks leaves before the next. */
 
 #include "node/resync_state.h"
 
@@ -42,6 +42,7 @@ void kv_resync_close(kv_resync *resync)
 {
     assert(resync->batch_count == 0);
     kept_drop(resync);
+    kv_resync_digest_end(resync);
     free(resync->page);
     free(resync);
 }
@@ -94,6 +95,7 @@ void kv_resync_rest(kv_resync *resync)
 {
     resync->stage = KV_RESYNC_REST;
     kept_drop(resync);
+    kv_resync_digest_end(resync);
     free(resync->page);
     resync->page = NULL;
     if (kv_timer_is_set(&resync->timer))
@@ -237,14 +239,69 @@ static void stage_begin(kv_resync *resync, kv_resync_stage next)
     resync->part_count = resync->wanted_count = resync->wanted_at = 0;
 }
 
+/* The next page of own objects. False: not in this turn. */
+static bool page_take(kv_resync *resync)
+{
+    int64_t size;
+
+    if (resync->pages == KV_NODE_RESYNC_PAGES_A_TURN) {
+        pause_for(resync, kv_clock_ns());
+        return false;
+    }
+    resync->pages++;
+    size = kv_engine_list_stored(resync->chain->target->engine, &resync->cursor, resync->page,
+                                 KV_NODE_RESYNC_PAGE_SIZE);
+    assert(size >= 0); /* a page holds any entry */
+    resync->page_size = (uint32_t)size;
+    resync->page_at = 0;
+    return true;
+}
+
+/* One more page counts. False: wait. */
+static bool digest_more(kv_resync *resync)
+{
+    if (resync->cursor == UINT64_MAX) {
+        stage_begin(resync, KV_RESYNC_ASK);
+        return true;
+    }
+    if (!page_take(resync))
+        return false;
+    kv_resync_digest_add(resync);
+    return true;
+}
+
+/* False: wait. */
+static bool ask_more(kv_resync *resync)
+{
+    if (resync->cursor != UINT64_MAX) {
+        kv_resync_ask(resync);
+        return false;
+    }
+    kv_resync_digest_compare(resync);
+    stage_begin(resync, KV_RESYNC_COMPARE);
+    return true;
+}
+
+/* Entries of the page that are to be compared; the others are alike. */
+static void parts_take(kv_resync *resync)
+{
+    uint64_t alike = 0;
+    const uint8_t *entry;
+
+    while (resync->part_count < KV_NODE_RESYNC_COMPARE_COUNT && (entry = entry_next(resync))) {
+        if (kv_resync_digest_differs(resync, entry + KV_STORED_ENTRY_SIZE,
+                                     kv_endian_load_u16(entry)))
+            resync->parts[resync->part_count++] = entry;
+        else
+            alike++;
+    }
+    atomic_fetch_add_explicit(&resync->compared, alike, memory_order_relaxed);
+}
+
 /* A part of the page is compared, or the next page taken. False: wait. */
 static bool compare_more(kv_resync *resync)
 {
-    const uint8_t *entry;
-    int64_t size;
-
-    while (resync->part_count < KV_NODE_RESYNC_COMPARE_COUNT && (entry = entry_next(resync)))
-        resync->parts[resync->part_count++] = entry;
+    parts_take(resync);
     if (resync->part_count > 0) {
         kv_resync_compare(resync);
         return false;
@@ -253,12 +310,7 @@ static bool compare_more(kv_resync *resync)
         stage_begin(resync, KV_RESYNC_REMOVE);
         return true;
     }
-    size = kv_engine_list_stored(resync->chain->target->engine, &resync->cursor, resync->page,
-                                 KV_NODE_RESYNC_PAGE_SIZE);
-    assert(size >= 0); /* a page holds any entry */
-    resync->page_size = (uint32_t)size;
-    resync->page_at = 0;
-    return true;
+    return page_take(resync);
 }
 
 /* What the successor has and this target has not. False: wait. */
@@ -310,6 +362,10 @@ static bool go_on(kv_resync *resync)
         return batch_send(resync);
     resync->wanted_count = resync->wanted_at = 0;
     switch (resync->stage) {
+    case KV_RESYNC_DIGEST:
+        return digest_more(resync);
+    case KV_RESYNC_ASK:
+        return ask_more(resync);
     case KV_RESYNC_COMPARE:
         return compare_more(resync);
     case KV_RESYNC_REMOVE:
@@ -385,13 +441,14 @@ static void work(kv_resync *resync)
         begin_anew(resync, version);
     if (resync->stage == KV_RESYNC_QUIET && quiet) {
         resync->page = resync->page ? resync->page : malloc(KV_NODE_RESYNC_PAGE_SIZE);
-        if (resync->page)
-            stage_begin(resync, KV_RESYNC_COMPARE);
+        if (resync->page && kv_resync_digest_begin(resync))
+            stage_begin(resync, KV_RESYNC_DIGEST);
         else
             kv_resync_pause(resync);
     }
+    resync->pages = 0;
     kept_send(resync);
-    while (!resync->asked && resync->stage >= KV_RESYNC_COMPARE && go_on(resync))
+    while (!resync->asked && resync->stage >= KV_RESYNC_DIGEST && go_on(resync))
         ;
     if (resync->kept_count > 0 && !kv_timer_is_set(&resync->timer))
         pause_for(resync, resync->kept_due_ns);

@@ -1,11 +1,16 @@
 /* Resync: how the last serving target of a chain brings its syncing successor in line.
  *
- *   REST ──a successor syncs──► QUIET ──► COMPARE ──► REMOVE ──► TELL ──► REST
- *                                 updates    own objects  the         the successor
- *                                 that were  that it      successor's lacks nothing
- *                                 not kept   lacks or has objects     any more
- *                                 have ended otherwise    that are
- *                                                         not here
+ *   REST ──a successor syncs──► QUIET     updates that were not kept have ended
+ *    ▲                           ▼
+ *    │                          DIGEST    sums of own objects, by parts of their keys
+ *    │                           ▼
+ *    │                          ASK       the successor's sums: they tell which parts differ
+ *    │                           ▼
+ *    │                          COMPARE   own objects of those that it lacks, or has otherwise
+ *    │                           ▼
+ *    │                          REMOVE    the successor's objects of those that are not here
+ *    │                           ▼
+ *    └────────────────────────  TELL      the successor lacks nothing any more
  *
  * 1. It goes by one view of the chain: another chain version makes it begin anew.
  * 2. What is sent goes through the queues of its keys as an update of this target's own: it never

@@ -1,5 +1,5 @@
-/* What resync asks the successor, and tells it: versions to compare, a page of what it holds, and
- * that it lacks nothing any more. See resync.h. */
+/* What resync asks the successor, and tells it: a digest of what it holds, versions to compare, a
+ * page of what it holds, and that it lacks nothing any more. See resync.h. */
 
 #include "node/resync_state.h"
 
@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define LIST_BODY_SIZE 12u /* cursor and size */
-#define CURSOR_SIZE 8u
 #define LIST_SIZE (KV_NODE_RESYNC_PAGE_SIZE - 64u) /* a reply may be a little larger */
 
 static void message_send(kv_resync *resync, const kv_peer_sender *sender, uint32_t kind,
@@ -124,57 +122,131 @@ static const kv_peer_sender compare_sender = {.columns_size = compare_columns_si
                                               .answered = compare_answered,
                                               .freed = message_freed};
 
-static uint32_t list_columns_size(kv_peer_message *message)
+/* ---- digests ---- */
+
+static uint32_t digest_columns_size(kv_peer_message *message)
 {
     (void)message;
-    return KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE;
+    return KV_MESSAGE_CRC_SIZE + KV_STORED_DIGEST_SIZE;
+}
+
+static uint32_t digest_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
+{
+    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+    uint8_t *body = columns + KV_MESSAGE_CRC_SIZE;
+
+    resync->body_filled = 0;
+    head->flags = KV_CONTROL_DIGEST;
+    head->count = kv_chain_aim(resync->chain).target;
+    kv_endian_store_u64(body, resync->cursor);
+    kv_endian_store_u64(body + 8, resync->digest.cut.seed);
+    kv_endian_store_u32(body + 16, resync->digest.cut.bits);
+    kv_message_seal(columns, digest_columns_size(message));
+    return digest_columns_size(message);
+}
+
+/* More than was asked for is no reply: what is beyond it is passed over, and told by its size. */
+static void body_take(kv_resync *resync, uint8_t *to, uint32_t size_max, const uint8_t *bytes,
+                      uint32_t size)
+{
+    uint32_t room = size_max > resync->body_filled ? size_max - resync->body_filled : 0;
+
+    memcpy(to + (room > 0 ? resync->body_filled : 0), bytes, size < room ? size : room);
+    resync->body_filled += size < room ? size : room;
+}
+
+static void digest_body(kv_peer_message *message, const uint8_t *bytes, uint32_t size)
+{
+    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+
+    body_take(resync, resync->digest.reply, resync->digest.reply_size, bytes, size);
+}
+
+/* Whether a reply came, of this size at least; otherwise the question is put again, or `error`. */
+static bool body_came(kv_resync *resync, const kv_message_head *head, uint32_t size_min, int *error)
+{
+    bool whole = resync->body_filled >= size_min && head->values_size == resync->body_filled;
+
+    *error = head->count == 0 && !whole ? -EBADMSG : 0;
+    if (*error < 0)
+        return false;
+    resync->asked = false;
+    if (head->count != 0)
+        kv_resync_pause(resync);
+    return head->count == 0;
+}
+
+static int digest_answered(kv_peer_message *message, const kv_message_head *head,
+                           const uint8_t *columns)
+{
+    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+    int error;
+
+    (void)columns;
+    if (body_came(resync, head, resync->digest.reply_size, &error)) {
+        resync->cursor = kv_endian_load_u64(resync->digest.reply);
+        kv_resync_digest_take(resync);
+        kv_resync_look(resync);
+    }
+    return error;
+}
+
+static const kv_peer_sender digest_sender = {.columns_size = digest_columns_size,
+                                             .encode = digest_encode,
+                                             .answered = digest_answered,
+                                             .body = digest_body,
+                                             .freed = message_freed};
+
+/* ---- lists ---- */
+
+static uint32_t list_columns_size(kv_peer_message *message)
+{
+    const kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+
+    return KV_MESSAGE_CRC_SIZE + KV_STORED_LIST_SIZE + KV_STORED_FILTER_SIZE +
+           kv_digest_parts(&resync->digest.cut) / 8;
 }
 
 static uint32_t list_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
 {
     kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+    const kv_resync_digest *digest = &resync->digest;
+    uint8_t *body = columns + KV_MESSAGE_CRC_SIZE;
 
-    resync->list_filled = 0;
+    resync->body_filled = 0;
     head->flags = KV_CONTROL_LIST_STORED;
     head->count = kv_chain_aim(resync->chain).target;
-    kv_endian_store_u64(columns + KV_MESSAGE_CRC_SIZE, resync->cursor);
-    kv_endian_store_u32(columns + KV_MESSAGE_CRC_SIZE + 8, LIST_SIZE);
-    kv_message_seal(columns, KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE);
-    return KV_MESSAGE_CRC_SIZE + LIST_BODY_SIZE;
+    kv_endian_store_u64(body, resync->cursor);
+    kv_endian_store_u32(body + 8, LIST_SIZE);
+    body += KV_STORED_LIST_SIZE;
+    kv_endian_store_u64(body, digest->cut.seed);
+    kv_endian_store_u32(body + 8, digest->cut.bits);
+    memcpy(body + KV_STORED_FILTER_SIZE, digest->differing, kv_digest_parts(&digest->cut) / 8);
+    kv_message_seal(columns, list_columns_size(message));
+    return list_columns_size(message);
 }
 
-/* More than was asked for is no list: what is beyond the page is passed over, and told by its
- * size. */
 static void list_body(kv_peer_message *message, const uint8_t *bytes, uint32_t size)
 {
     kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    uint32_t room = KV_NODE_RESYNC_PAGE_SIZE > resync->list_filled
-                        ? KV_NODE_RESYNC_PAGE_SIZE - resync->list_filled
-                        : 0;
 
-    memcpy(resync->page + resync->list_filled, bytes, size < room ? size : room);
-    resync->list_filled += size < room ? size : room;
+    body_take(resync, resync->page, KV_NODE_RESYNC_PAGE_SIZE, bytes, size);
 }
 
 static int list_answered(kv_peer_message *message, const kv_message_head *head,
                          const uint8_t *columns)
 {
     kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+    int error;
 
     (void)columns;
-    if (head->count == 0 &&
-        (resync->list_filled < CURSOR_SIZE || head->values_size != resync->list_filled))
-        return -EBADMSG;
-    resync->asked = false;
-    if (head->count != 0) {
-        kv_resync_pause(resync);
-        return 0;
+    if (body_came(resync, head, KV_RESYNC_CURSOR_SIZE, &error)) {
+        resync->cursor = kv_endian_load_u64(resync->page);
+        resync->page_at = KV_RESYNC_CURSOR_SIZE;
+        resync->page_size = resync->body_filled;
+        kv_resync_look(resync);
     }
-    resync->cursor = kv_endian_load_u64(resync->page);
-    resync->page_at = CURSOR_SIZE;
-    resync->page_size = resync->list_filled;
-    kv_resync_look(resync);
-    return 0;
+    return error;
 }
 
 static const kv_peer_sender list_sender = {.columns_size = list_columns_size,
@@ -219,6 +291,11 @@ static const kv_peer_sender tell_sender = {.columns_size = tell_columns_size,
 void kv_resync_compare(kv_resync *resync)
 {
     message_send(resync, &compare_sender, KV_MESSAGE_FORWARD, resync->part_count);
+}
+
+void kv_resync_ask(kv_resync *resync)
+{
+    message_send(resync, &digest_sender, KV_MESSAGE_CONTROL, 0);
 }
 
 void kv_resync_list(kv_resync *resync)

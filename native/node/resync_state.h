@@ -3,7 +3,9 @@
 #ifndef KV_RESYNC_STATE_H
 #define KV_RESYNC_STATE_H
 
+#include "node/digest.h"
 #include "node/resync.h"
+#include "node/stored.h"
 
 /* Offsets in an entry of kv_engine_list_stored. */
 #define KV_ENTRY_AT_FLAGS 2u
@@ -13,10 +15,22 @@
 typedef enum kv_resync_stage {
     KV_RESYNC_REST = 0,
     KV_RESYNC_QUIET = 1,
-    KV_RESYNC_COMPARE = 2,
-    KV_RESYNC_REMOVE = 3,
-    KV_RESYNC_TELL = 4
+    KV_RESYNC_DIGEST = 2,
+    KV_RESYNC_ASK = 3,
+    KV_RESYNC_COMPARE = 4,
+    KV_RESYNC_REMOVE = 5,
+    KV_RESYNC_TELL = 6
 } kv_resync_stage;
+
+#define KV_RESYNC_CURSOR_SIZE 8u /* before the bytes of a reply */
+
+typedef struct kv_resync_digest {
+    kv_digest cut;
+    uint64_t *sums;     /* own ones, less those of the successor; NULL once they are compared */
+    uint8_t *differing; /* the set of parts where that is not 0; NULL: it does not run */
+    uint8_t *reply;     /* the successor's */
+    uint32_t reply_size;
+} kv_resync_digest;
 
 struct kv_resync {
     kv_chain *chain;
@@ -30,7 +44,9 @@ struct kv_resync {
     uint8_t *page;           /* while it runs */
     uint32_t page_size;
     uint32_t page_at;        /* entries before it were dealt with */
-    uint32_t list_filled;    /* bytes of the successor's list that came */
+    uint32_t pages;          /* of own objects that were taken in this turn of the loop */
+    kv_resync_digest digest;
+    uint32_t body_filled;    /* bytes of the successor's list, or digest, that came */
     const uint8_t *parts[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries that are, or were, compared */
     uint32_t part_count;
     const uint8_t *wanted[KV_NODE_RESYNC_COMPARE_COUNT]; /* entries to be sent, or removed */
@@ -58,10 +74,23 @@ void kv_resync_rest(kv_resync *resync);
 /* Look again in a moment. */
 void kv_resync_pause(kv_resync *resync);
 
+/* resync_digest.c. False: no memory. */
+bool kv_resync_digest_begin(kv_resync *resync);
+void kv_resync_digest_end(kv_resync *resync);
+/* The page, of own objects, counts; so does the successor's reply. */
+void kv_resync_digest_add(kv_resync *resync);
+void kv_resync_digest_take(kv_resync *resync);
+/* Everything counts by now. */
+void kv_resync_digest_compare(kv_resync *resync);
+/* Whether the key lies in a part that is not alike. */
+bool kv_resync_digest_differs(const kv_resync *resync, const void *key, uint32_t key_size);
+
 /* resync_messages.c: one at a time; kv_resync_look follows the answer. */
 /* What of `parts` the successor lacks goes to `wanted`. */
 void kv_resync_compare(kv_resync *resync);
-/* The successor's objects from `cursor` on become the page. */
+/* The successor's digest from `cursor` on is taken. */
+void kv_resync_ask(kv_resync *resync);
+/* The successor's objects from `cursor` on, of parts that differ, become the page. */
 void kv_resync_list(kv_resync *resync);
 /* The successor lacks nothing any more. */
 void kv_resync_tell(kv_resync *resync);

@@ -365,8 +365,9 @@ bool kv_sync_begin(kv_sync_batch *batch)
         batch->aim = KV_SYNC_LOSE;
         sets = false;
     }
-    batch->update = kv_chain_update_create(batch->chain, batch->loop, sets ? KV_OP_SET : KV_OP_DELETE,
-                                           batch->items, batch->count);
+    batch->update = kv_chain_update_create(batch->chain, batch->loop,
+                                           sets ? KV_OP_SET : KV_OP_DELETE, batch->items,
+                                           batch->count);
     if (!batch->update)
         return false;
     batch->over = batch->looked = batch->deletes = false;

@@ -91,6 +91,44 @@ static void updates_go_on_meanwhile(chain_world *world)
     client_close(&head);
 }
 
+static uint64_t moved_by(chain_world *world, uint32_t node)
+{
+    node_world *place = &world->nodes[node];
+
+    return world_statistics(place).received_bytes + world_statistics(place).sent_bytes;
+}
+
+/* Sums of parts tell where two targets differ: keys of the other parts are not said. */
+static void what_is_alike_is_not_named(void)
+{
+    enum { COUNT = 4000, CHANGED = 20 };
+    node_world plan = world_plan(1);
+    node_batch batch = batch_make(COUNT, 100);
+    chain_world world;
+    node_client head;
+    uint64_t moved;
+
+    chain_open(&world, 2, &plan);
+    chain_draw(&world, order, 2, false);
+    head = client_open(&world.nodes[0], 5);
+    client_set(&head, &batch, "many", 1);
+    chain_draw(&world, order, 1, false);
+    batch.request.count = CHANGED;
+    client_set(&head, &batch, "many", 2);
+    moved = moved_by(&world, 1);
+    chain_draw(&world, order, 1, true);
+    wait_synced(&world, 1);
+    moved = moved_by(&world, 1) - moved;
+    assert(chain_state_of(&world, 0).resync_compared == COUNT);
+    assert(chain_state_of(&world, 0).resync_sent == CHANGED);
+    assert(moved < COUNT * 10); /* to name a key takes ten times as much, and twice */
+    holdings_agree(&world, 0, 1, COUNT);
+    client_close(&head);
+    batch.request.count = COUNT;
+    batch_free(&batch);
+    chain_close(&world);
+}
+
 static void run(uint32_t reactors)
 {
     node_world plan = world_plan(1);
@@ -108,5 +146,6 @@ int main(void)
 {
     run(1);
     run(2);
+    what_is_alike_is_not_named();
     return 0;
 }
