@@ -12,7 +12,7 @@
 #define CURSOR_SIZE 8u
 #define PAGE_SIZE 65536u
 #define LIST_PAGES_MAX 256u   /* that one list goes through, about */
-#define DIGEST_PAGES_MAX 1024u
+#define DIGEST_PAGES_MAX 512u
 
 static bool digest_load(const uint8_t *bytes, kv_digest *digest)
 {
