@@ -98,6 +98,38 @@ static uint64_t moved_by(chain_world *world, uint32_t node)
     return world_statistics(place).received_bytes + world_statistics(place).sent_bytes;
 }
 
+/* A list of some of 1 << bits parts: bytes of its reply. */
+static int64_t list_parts(chain_world *world, uint32_t bits, int set, uint32_t set_size)
+{
+    node_client client = client_open(&world->nodes[0], 76);
+    uint8_t body[12 + 12 + 64] = {0}, *reply = NULL;
+    int64_t size;
+
+    kv_endian_store_u32(body + 8, 1u << 20);
+    kv_endian_store_u64(body + 12, 5); /* seed */
+    kv_endian_store_u32(body + 20, bits);
+    memset(body + 24, set, set_size);
+    size = client_control(&client, KV_CONTROL_LIST_STORED, 1, body, 24 + set_size, &reply);
+    free(reply);
+    client_close(&client);
+    return size;
+}
+
+static void parts_of_the_keys_are_listed(chain_world *world)
+{
+    int64_t whole = list_parts(world, 6, 0xff, 8);
+    int64_t one = list_parts(world, 6, 0x0f, 8), other = list_parts(world, 6, 0xf0, 8);
+
+    assert(list_parts(world, 6, 0, 8) == 8); /* the cursor */
+    assert(one > whole / 4 && other > whole / 4);
+    assert(one - 8 + other - 8 == whole - 8);
+    assert(list_parts(world, 9, 0xff, 64) == whole);
+    assert(list_parts(world, 6, 0xff, 7) == -EINVAL);
+    assert(list_parts(world, 6, 0xff, 9) == -EINVAL);
+    assert(list_parts(world, 5, 0xff, 4) == -EINVAL);
+    assert(list_parts(world, 38, 0xff, 8) == -EINVAL);
+}
+
 /* Sums of parts tell where two targets differ: keys of the other parts are not said. */
 static void what_is_alike_is_not_named(void)
 {
@@ -123,6 +155,7 @@ static void what_is_alike_is_not_named(void)
     assert(chain_state_of(&world, 0).resync_sent == CHANGED);
     assert(moved < COUNT * 10); /* to name a key takes ten times as much, and twice */
     holdings_agree(&world, 0, 1, COUNT);
+    parts_of_the_keys_are_listed(&world);
     client_close(&head);
     batch.request.count = COUNT;
     batch_free(&batch);
