@@ -5,6 +5,7 @@ them: the whole is never encoded for anybody. One that does not take what is sen
 until it does, and then what it lacks; so nothing is kept for anybody.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from kvstore.cluster.rpc.service import Peer
 DELTAS_MAX = 512
 """Deltas that are kept for subscribers that are behind; those since the base always are."""
 SUBSCRIPTIONS_A_PEER_MAX = 16
+SENT_AT_ONCE_MAX = 8 << 20
+"""Bytes, to all subscribers: milliseconds of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Feed:
         self._base = base
         self._deltas = deque(deltas)
         self._subscribers: dict[Peer, dict[int, Subscriber]] = {}
+        self._behind: deque[Subscriber] = deque()
+        """Whose turn is still to come; while there is anybody, a turn is scheduled."""
 
     @property
     def count(self) -> int:
@@ -71,9 +76,11 @@ class Feed:
         self._base = base or self._base
         while len(self._deltas) > DELTAS_MAX and self._first <= self._base.version:
             self._deltas.popleft()
+        waiting = bool(self._behind)
         for subscribers in self._subscribers.values():
-            for subscriber in subscribers.values():
-                self._send(subscriber)
+            self._behind.extend(subscribers.values())
+        if not waiting:
+            self._send_some()
 
     def subscribe(self, peer: Peer, number: int, cluster: UUID, version: int) -> bool:
         """Send what the subscriber lacks, now and from now on; False: it has too many."""
@@ -94,16 +101,29 @@ class Feed:
         """Forget a peer."""
         self._subscribers.pop(peer, None)
 
-    def _send(self, subscriber: Subscriber) -> None:
+    def _send_some(self) -> None:
+        """Send as much as is sent at once; the rest when others have had their turn."""
+        left = SENT_AT_ONCE_MAX
+        while self._behind and left > 0:
+            subscriber = self._behind.popleft()
+            known = self._subscribers.get(subscriber.peer, {})
+            if known.get(subscriber.number) is subscriber:
+                left -= self._send(subscriber)
+        if self._behind:
+            asyncio.get_running_loop().call_soon(self._send_some)
+
+    def _send(self, subscriber: Subscriber) -> int:
+        """Send what a subscriber lacks, if it takes anything; the size."""
         if subscriber.peer.stalled or subscriber.version >= self.routing.version:
-            return
+            return 0
         # In one message: nobody is ever shown a version that is not in force any more.
         if subscriber.version + 1 < self._first:
-            subscriber.peer.push(subscriber.number, [PUSH_WHOLE, self.parts()])
+            kind, parts = PUSH_WHOLE, self.parts()
         else:
-            deltas = self._since(subscriber.version)
-            subscriber.peer.push(subscriber.number, [PUSH_DELTA, deltas])
+            kind, parts = PUSH_DELTA, self._since(subscriber.version)
+        subscriber.peer.push(subscriber.number, [kind, parts])
         subscriber.version = self.routing.version
+        return sum(map(len, parts))
 
     def _since(self, version: int) -> list[bytes]:
         """Return the deltas that lead from a version to the one in force."""
