@@ -32,6 +32,7 @@ from kvstore.errors import CompactedError, MetadataError, NotPrimaryError, Sessi
 
 TIMEOUT_S = 30.0
 TTL_S = 1.0
+LONG_TTL_S = 60.0
 DYING_TTL_S = 0.3
 """Of a session that a test lets run out; etcd makes it a second."""
 
@@ -209,7 +210,7 @@ class Clock:
 
 
 async def test_a_primary_that_does_not_renew_its_office_loses_it(connect: Connect) -> None:
-    primary = await elect(await connect(), "a")
+    primary = await elect(await connect(), "a", LONG_TTL_S)
     clock = Clock()
     office = Office(primary, 0.5, clock)
     silence = Silence(await connect(), clock)
@@ -237,7 +238,7 @@ async def test_a_primary_that_does_not_renew_its_office_loses_it(connect: Connec
 
 
 async def test_a_late_renewal_is_one_as_long_as_nobody_took_the_office(connect: Connect) -> None:
-    primary = await elect(await connect(), "a")
+    primary = await elect(await connect(), "a", LONG_TTL_S)
     clock = Clock()
     office = Office(primary, 0.5, clock)
     silence = Silence(await connect(), clock)
@@ -255,7 +256,7 @@ async def test_a_late_renewal_is_one_as_long_as_nobody_took_the_office(connect: 
 
 async def test_a_renewal_that_nobody_saw_keeps_the_office(connect: Connect) -> None:
     """Who looks has seen the record before, and takes the office by what it saw."""
-    primary = await elect(await connect(), "a")
+    primary = await elect(await connect(), "a", LONG_TTL_S)
     clock = Clock()
     office = Office(primary, 0.5, clock)
     store = Renewing(await connect(), office)
@@ -290,7 +291,7 @@ async def test_what_etcd_remembers_of_an_office_is_compacted(
 ) -> None:
     monkeypatch.setattr(office_module, "COMPACT_AFTER", 3)
     store = await connect()
-    office = Office(await elect(store, "a"), 0.5)
+    office = Office(await elect(store, "a", LONG_TTL_S), 0.5)
     before = (await store.range(b"")).revision
 
     for _ in range(7):
