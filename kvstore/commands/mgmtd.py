@@ -60,7 +60,7 @@ LeaseOption: TypeAlias = Annotated[
 PrimaryLeaseOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
-        help="How long a primary that cannot be reached holds its office; 1.",
+        help="How long a primary that cannot be reached holds its office; 0.6.",
         show_default=False,
         rich_help_panel=TIMES,
     ),
