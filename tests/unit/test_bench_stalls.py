@@ -41,3 +41,10 @@ def test_a_request_under_way_at_the_event_counts_as_waiting() -> None:
     assert 900 == round(float(str(found["longest_ms"])))
     assert 1700 == round(float(str(found["stall_ms"])))
     assert 2 == found["count"]
+
+
+def test_the_longest_request_before_the_event_was_answered_before_it() -> None:
+    found = around([[(0.0, 0.4), (0.5, 0.7), (0.8, 2.0)]], 0.0, 1.0, 2.5)
+
+    assert 400 == round(float(str(found["before_longest_ms"])))
+    assert 1200 == round(float(str(found["longest_ms"])))
