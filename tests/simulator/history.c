@@ -25,7 +25,7 @@ typedef struct checker {
     checker_place now;
     checker_place *seen;
     uint32_t seen_count, seen_room;
-    bool lost_count;
+    bool gave_up;
 } checker;
 
 void sim_record(sim_world *world, sim_entry entry)
@@ -82,7 +82,7 @@ static bool seen_add(checker *all)
 
     if (all->seen_count * 2 >= all->seen_room) {
         if (all->seen_room == CHECKER_SEEN_MAX) {
-            all->lost_count = true;
+            all->gave_up = true;
             return false;
         }
         seen_grow(all);
@@ -236,7 +236,7 @@ static void check_key(sim_world *world, const sim_entry *const *entries, uint32_
     if (!found) {
         history_print(world, &all);
         sim_fail(world, "%s key %u (P1)",
-                 all.lost_count ? "too many orders to try for"
+                 all.gave_up ? "too many orders to try for"
                                 : "no order of its operations explains what was seen of",
                  entries[0]->key);
     }

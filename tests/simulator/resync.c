@@ -248,7 +248,6 @@ void sim_sync_look(sim_world *world, sim_target *target, sim_job *job)
 void sim_sync_stepped(sim_world *world, sim_target *target, sim_job *job)
 {
     while (job->owner.operation && kv_operation_next(job->owner.operation) >= 0) {
-        job->named++;
         job->lent[0] = job->engine_items[0].status == KV_OK && job->engine_items[0].result_size > 0;
     }
     if (job->deciding && job->owner.answered)

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIM_EXPORT __attribute__((visibility("default")))
 #pragma GCC visibility push(default)
 #include "simulator.cdef.h"
 #pragma GCC visibility pop
@@ -153,7 +152,6 @@ typedef struct sim_job {
     kv_channel *channel; /* NULL: not recorded here */
     uint64_t came;
     uint32_t pushing, pushed; /* the item and the byte that come next */
-    uint32_t named;           /* SYNC: items whose values are lent */
     bool lent[SIM_ITEMS_MAX];
     sim_message *message;     /* that brought it; NULL: nobody */
     const uint8_t *values;    /* of the message */

@@ -32,6 +32,11 @@ def live() -> Callable[[Plan], Result]:
     return run
 
 
+def short(seed: int) -> Plan:
+    """Return a seed's world with less to do."""
+    return replace(plan_of(seed), work_s=1.0, operations=300)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_seed_keeps_every_promise(live: Callable[[Plan], Result], seed: int) -> None:
     result = live(plan_of(seed))
@@ -47,21 +52,17 @@ def test_the_same_seed_leaves_the_same_trace(live: Callable[[Plan], Result]) -> 
     assert f"trace {live(plan_of(SEED)).trace:016x}" in traces[0]
 
 
-def test_another_seed_leaves_another_trace(live: Callable[[Plan], Result]) -> None:
-    assert live(plan_of(1)).trace != live(plan_of(2)).trace
+def test_the_trace_tells_seeds_and_faults_apart(live: Callable[[Plan], Result]) -> None:
+    plans = [short(1), short(2), short(1).with_faults(())]
 
-
-def test_the_trace_tells_a_fault_more_or_less(live: Callable[[Plan], Result]) -> None:
-    plan = plan_of(SEED)
-
-    assert live(plan.with_faults(())).trace != live(plan.with_faults(plan.faults[:1])).trace
+    assert len({live(plan).trace for plan in plans}) == len(plans)
 
 
 def test_a_node_that_outlives_its_lease_is_found(
     live: Callable[[Plan], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Fault(0, 0.3, Kind.MGMTD_LINK, node=0, other=0, lasts_s=1.0, amount=0)
-    plan = replace(plan_of(SEED), work_s=1.5).with_faults((cut,))
+    plan = short(SEED).with_faults((cut,))
     set_lease = Core.set_lease
 
     honest = live(plan)
