@@ -39,7 +39,7 @@ def outcome(seed: int, *rows: StallRow, problems: tuple[str, ...] = ()) -> Outco
         DoneFault(Fault(FaultKind.KILL, "node-2", 1.0, 2.0), SECOND, 3 * SECOND),
         DoneFault(Fault(FaultKind.KILL, "node-1", 4.0, 2.0), 4 * SECOND, 5 * SECOND),
     )
-    return Outcome(seed, 60.0, 0, faults, check([]), rows, (), problems, "do it again")
+    return Outcome(seed, 60.0, 60.0, 0, faults, check([]), rows, (), problems, "do it again")
 
 
 def test_runs_add_up_and_the_longest_stall_stays(tmp_path: Path) -> None:
