@@ -111,6 +111,7 @@ def test_the_page_shows_faults_and_contradictions() -> None:
     outcome = Outcome(
         seed=3,
         duration_s=5.0,
+        worked_s=5.5,
         origin=0,
         faults=(done,),
         verdict=check(history),

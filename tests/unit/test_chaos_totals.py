@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.chaos import patience
+from tools.chaos.__main__ import parse_arguments, say_totals, seeds_of
 from tools.chaos.attack import DoneFault
 from tools.chaos.kinds import FaultKind
 from tools.chaos.outcome import Outcome
@@ -23,7 +24,7 @@ from tools.chaos.sanitizers import (
 )
 from tools.chaos.schedule import Fault
 from tools.chaos.stalls import CALM, StallRow
-from tools.chaos.totals import SEVERAL, add_line, line_of, names_in_order, read_totals
+from tools.chaos.totals import FILE, SEVERAL, add_line, line_of, names_in_order, read_totals
 from tools.history.check import check
 
 SECOND = 1_000_000
@@ -39,7 +40,7 @@ def outcome(seed: int, *rows: StallRow, problems: tuple[str, ...] = ()) -> Outco
         DoneFault(Fault(FaultKind.KILL, "node-2", 1.0, 2.0), SECOND, 3 * SECOND),
         DoneFault(Fault(FaultKind.KILL, "node-1", 4.0, 2.0), 4 * SECOND, 5 * SECOND),
     )
-    return Outcome(seed, 60.0, 0, faults, check([]), rows, (), problems, "do it again")
+    return Outcome(seed, 60.0, 60.0, 0, faults, check([]), rows, (), problems, "do it again")
 
 
 def test_runs_add_up_and_the_longest_stall_stays(tmp_path: Path) -> None:
@@ -80,6 +81,29 @@ def test_times_of_a_sanitizers_build_count_as_runs_but_not_as_stalls(tmp_path: P
 
     assert {"tsan": 60.0} == totals.sanitized_s
     assert (2, 0.0) == (totals.kinds["kill node"].faults, totals.kinds["kill node"].write_ms)
+
+
+def test_runs_go_on_until_the_hours_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = iter(range(0, 100_000, 1500))
+    monkeypatch.setattr("tools.chaos.__main__.time.monotonic", lambda: float(next(clock_s)))
+
+    hours = list(seeds_of(parse_arguments(["--hours", "1", "--seed", "5"])))
+
+    assert [5, 6] == hours
+    assert [5, 6, 7] == list(seeds_of(parse_arguments(["--runs", "3", "--seed", "5"])))
+
+
+def test_totals_of_a_failed_run_are_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = parse_arguments(["--totals", "--dir", str(tmp_path)])
+    add_line(tmp_path / FILE, line_of(outcome(8, row("kill node", 1.0)), "now", ""))
+
+    assert 0 == say_totals(options)
+
+    add_line(tmp_path / FILE, line_of(outcome(7, problems=("node-1 ended",)), "now", ""))
+    assert 1 == say_totals(options)
+    assert "seeds 7" in capsys.readouterr().out
 
 
 def test_no_runs_are_no_totals(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ class Outcome:
 
     seed: int
     duration_s: float
+    """What the schedule says."""
+    worked_s: float
+    """How long clients worked and faults were done: some take longer than the schedule knows."""
     origin: int
     faults: tuple[DoneFault, ...]
     verdict: Verdict
@@ -40,6 +43,7 @@ class Outcome:
             "good": self.good,
             "seed": self.seed,
             "duration_s": self.duration_s,
+            "worked_s": self.worked_s,
             "operations": self.verdict.operations,
             "operations_unknown": self.verdict.unknown,
             "operations_failed": self.verdict.failed,

@@ -35,7 +35,7 @@ def page_of(outcome: Outcome) -> str:
     counts = (
         f"{verdict.operations:,} operations on {verdict.keys} keys, {verdict.unknown:,} of unknown"
         f" outcome, {verdict.failed:,} failed; {len(outcome.faults)} faults in"
-        f" {outcome.duration_s:g} s; seed {outcome.seed}"
+        f" {outcome.worked_s:.0f} s; seed {outcome.seed}"
     )
     wrong = [draw(violation, outcome.origin) for violation in verdict.violations]
     wrong += [f"key {key}: undecided" for key in verdict.undecided] + list(outcome.problems)

@@ -57,6 +57,7 @@ class Run:
         self._problems: list[str] = []
         self._faults: list[DoneFault] = []
         self._pauses: list[Pause] = []
+        self._worked_us = 0
         self._sanitized: SanitizedPython | None = None
 
     def run(self) -> Outcome:
@@ -107,6 +108,7 @@ class Run:
             done=self._faults,
             pauses=self._pauses,
         )
+        self._worked_us = now_us() - origin
         if cluster is not None:
             self._wait_until_whole(lambda: cluster.wait_until_whole(watch))
         elif schedule.cluster.mgmtds:
@@ -155,6 +157,7 @@ class Run:
         return Outcome(
             seed=self._schedule.seed,
             duration_s=self._schedule.duration_s,
+            worked_s=self._worked_us / 1e6,
             origin=origin,
             faults=tuple(self._faults),
             verdict=check(history),

@@ -75,7 +75,7 @@ def line_of(outcome: Outcome, stamp: str, sanitize: str) -> dict[str, object]:
         "seed": outcome.seed,
         "sanitize": sanitize,
         "good": outcome.good,
-        "work_s": outcome.duration_s,
+        "work_s": outcome.worked_s,
         "operations": outcome.verdict.operations,
         "unknown": outcome.verdict.unknown,
         "failed": outcome.verdict.failed,
