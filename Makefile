@@ -8,6 +8,7 @@ FUZZ_RUNS ?= 10000000
 FUZZ_SECONDS ?= 0
 SIMULATE_ARGUMENTS ?=
 CHAOS_ARGUMENTS ?=
+CRASH_SECONDS ?= 240
 
 # The commands of .venv come first: its cmake and ninja build, whatever the machine has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -15,7 +16,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 bin := .venv/bin
 native := $(shell find native -name '*.[ch]')
 
-.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate simulate-parts mutants chaos clean
+.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate simulate-parts \
+    mutants chaos crash clean
 
 build: .venv/built
 
@@ -87,6 +89,10 @@ mutants: .venv/packages
 
 chaos: build
 	$(bin)/python -m tools.chaos $(CHAOS_ARGUMENTS)
+
+# Recovery from what power cuts and kills leave of recorded system calls.
+crash: .venv/packages
+	$(bin)/python tests/crash/run.py --seconds $(CRASH_SECONDS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
