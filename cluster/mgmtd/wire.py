@@ -204,7 +204,8 @@ def decode_states(encoded: bytes) -> dict[TargetId, TargetReport]:
         if not isinstance(text, bytes) or len(text) > ERROR_SIZE_MAX:
             raise MalformedRoutingError(f"errors: at most {ERROR_SIZE_MAX} bytes each")
         errors[index] = text.decode(errors="replace")
-    unsettled = set(fields.items("unsettled", len(targets)))
+    count = len(targets)
+    unsettled = {_index(item, count) for item in fields.items("unsettled", count)}
     moves = dict(_move_report(item) for item in fields.items("moves", len(targets)))
     rows = zip(targets, locals_, versions, strict=True)
     return {
@@ -337,6 +338,12 @@ def _unpacked(encoded: bytes) -> object:
 def _text(raw: object) -> str:
     if not isinstance(raw, str) or not 0 < len(raw.encode()) <= NAME_SIZE_MAX:
         raise MalformedRoutingError(f"{raw!r:.80} is no short text")
+    return raw
+
+
+def _index(raw: object, count: int) -> int:
+    if type(raw) is not int or not 0 <= raw < count:
+        raise MalformedRoutingError(f"{raw!r:.80} is no index of a target")
     return raw
 
 
