@@ -1,7 +1,7 @@
-/* Fuzzes the table of update channels with a script of commands, at limits so small that records are
- * dropped all the time. Clients keep to the rules: sequences grow, and a first sending comes first. A
- * repeated update never begins that has taken effect, what is known is what was recorded, and the
- * invariants hold after each command.
+/* Fuzzes the table of update channels with a script of commands, at limits so small that records
+ * are dropped all the time. Clients keep to the rules: sequences grow, and a first sending comes
+ * first. A repeated update never begins that has taken effect, what is known is what was recorded,
+ * and the invariants hold after each command.
  *
  *   0         1                   a command each
  *   ┌─────────┬─────────┬─────────┬─────────┐
