@@ -6,9 +6,9 @@
  *         [--driver threads|io_uring] [--durability disk|sync] [--plant journal|slabs|directory]
  *
  * Both directories are made, and stay: the store wants a real file system, images are faster in memory.
- * --plant leaves the flushes of one file, or of the directory, out of the record: then a violation is
- * expected, and its absence is the failure. What threads do first differs from run to run: a seed
- * gives the same load, not the same record. The first violation is told, and its image kept.
+ * --plant leaves the flushes of one file, or of the directory, out of the record: then a violation
+ * is expected, and its absence is the failure. What threads do first differs from run to run: a
+ * seed gives the same load, not the same record. The first violation is told, its image kept.
  * Status 1: a violation (planted: none), 2: wrong arguments, 77: no io_uring here. */
 #include "image.h"
 #include "workload.h"

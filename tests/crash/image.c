@@ -1,7 +1,7 @@
 /* States of a directory after a crash. See image.h.
  *
- * The directory is kept as what is durable; an image is laid over it, block by block, and taken away
- * again, so that an image costs as much as it differs. */
+ * The directory is kept as what is durable; an image is laid over it, block by block, and taken
+ * away again, so that an image costs as much as it differs. */
 #include "image.h"
 
 #include <assert.h>

@@ -1,9 +1,9 @@
 /* The states that a crash may leave a directory in, given what was asked of the system before.
  *
- *   power   what a flush covered is there. Of what was written since, any part may be: whole writes,
- *           in any order, or single sectors of them, and one sector may be torn. A file is as long as
- *           any change of its length since the last flush left it, or as a write that is there made it.
- *           A file that was made is there if the directory was flushed since; else it may be.
+ *   power   what a flush covered is there. Of what was written since, any part may be: whole
+ *           writes, in any order, or single sectors, and one sector may be torn. A file is as long
+ *           as any change of length since the last flush left it, or as a write made it. A
+ *           file that was made is there if the directory was flushed since; else it may be.
  *   kill    what had ended is there, and any part of what had not: the system goes on.
  *
  * What is there unflushed is drawn from a seed, cut by cut. */

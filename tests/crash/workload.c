@@ -248,5 +248,6 @@ const char *workload_judge(const workload *work, uint32_t cut, bool power, uint3
         return NULL;
     if (number != 0)
         return "an older value, or one of later";
-    return promised && promised->number != 0 ? "what was promised is lost" : "what was deleted is there";
+    return promised && promised->number != 0 ? "what was promised is lost"
+                                             : "what was deleted is there";
 }

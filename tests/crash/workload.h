@@ -1,9 +1,9 @@
 /* What clients do to the store that is recorded, and what they may expect of it after a crash.
  *
- * Each thread has keys of its own and waits for each answer, so the updates of a key are ordered. An
- * update is promised from its answer on (durability sync, or any crash that leaves the page cache),
- * else from the answer of a flush that began after that. After a crash a key is as its last promised
- * update left it, or as any update of it that had begun since. */
+ * Each thread has keys of its own and waits for each answer, so the updates of a key are ordered.
+ * An update is promised from its answer on (durability sync, or any crash that leaves the page
+ * cache), else from the answer of a flush that began after that. After a crash a key is as its last
+ * promised update left it, or as any update of it that had begun since. */
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
 
@@ -40,7 +40,7 @@ typedef struct workload {
     uint64_t seed;
 } workload;
 
-/* Open a store in `directory` (that is not there yet), use it, close it, open it, use it, and leave it. */
+/* Open a store in `directory`, which is empty, use it, close it, open it, use it, and leave it. */
 void workload_run(workload *work, const char *directory, uint64_t seed, uint32_t operations,
                   kv_durability durability, kv_driver driver);
 void workload_free(workload *work);
@@ -52,7 +52,7 @@ void workload_key(uint32_t key, char name[16]);
 uint32_t workload_value_size(uint32_t number);
 void workload_value(uint32_t number, uint8_t *value);
 
-/* NULL: what `number` (0: nothing) is at a key may be so after a crash at event `cut`; else what is wrong. */
+/* NULL: value `number` (0: none) may be at a key after a crash at event `cut`; else what is wrong. */
 const char *workload_judge(const workload *work, uint32_t cut, bool power, uint32_t key,
                            uint32_t number);
 
