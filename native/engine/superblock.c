@@ -88,7 +88,8 @@ static int superblock_explain(const int *errors, const uint32_t *versions, char 
                               versions[i], KV_FORMAT_VERSION);
             return -ENOTSUP;
         }
-    if (errors[0] == -ENODATA && errors[1] == -ENODATA)
+    /* The first copy is written into an empty file: one that was torn holds as little as none. */
+    if (errors[0] == -ENODATA || errors[1] == -ENODATA)
         return 0;
     kv_engine_explain(message, "superblock: neither copy is readable (offsets 0 and %u): it is damaged, "
                       "or the directory holds something else", KV_PAGE_SIZE);

@@ -12,9 +12,11 @@
 #include <dlfcn.h>
 #include <linux/io_uring.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define RINGS_MAX 4
@@ -93,6 +95,25 @@ static int entry_file(const uring_ring *ring, const struct io_uring_sqe *entry)
                                                             : RECORD_NOT_OURS;
 }
 
+/* A write from several places is one write. */
+static uint32_t vector_add(int file, const struct io_uring_sqe *entry)
+{
+    const struct iovec *segments = (const struct iovec *)(uintptr_t)entry->addr;
+    uint8_t *bytes, *end;
+    uint64_t size = 0;
+    uint32_t event;
+
+    for (uint32_t i = 0; i < entry->len; i++)
+        size += segments[i].iov_len;
+    bytes = end = malloc(size);
+    assert(bytes != NULL);
+    for (uint32_t i = 0; i < entry->len; i++)
+        end = mempcpy(end, segments[i].iov_base, segments[i].iov_len);
+    event = record_add(RECORD_WRITE, file, entry->off, size, bytes);
+    free(bytes);
+    return event;
+}
+
 static void entry_note(uring_ring *ring, const struct io_uring_sqe *entry)
 {
     int file = entry_file(ring, entry);
@@ -103,6 +124,8 @@ static void entry_note(uring_ring *ring, const struct io_uring_sqe *entry)
     if (entry->opcode == IORING_OP_WRITE || entry->opcode == IORING_OP_WRITE_FIXED)
         event = record_add(RECORD_WRITE, file, entry->off, entry->len,
                            (const void *)(uintptr_t)entry->addr);
+    else if (entry->opcode == IORING_OP_WRITEV)
+        event = vector_add(file, entry);
     else if (entry->opcode == IORING_OP_FSYNC)
         event = record_add(RECORD_FLUSH, file, 0, 0, NULL);
     else

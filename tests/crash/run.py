@@ -17,7 +17,7 @@ from crash.crash_program import Crash, NoDriverError, build, run
 PLANTS = ("journal", "slabs", "directory")
 KINDS = tuple(
     Crash(driver=driver, durability=durability)
-    for driver in ("threads",)
+    for driver in ("threads", "io_uring")
     for durability in ("sync", "disk")
 )
 SECONDS_EACH_MAX = 60.0

@@ -17,7 +17,7 @@ def program() -> Path:
     return build()
 
 
-@pytest.mark.parametrize(("driver", "durability"), [("threads", "sync"), ("threads", "disk")])
+@pytest.mark.parametrize(("driver", "durability"), [("threads", "sync"), ("io_uring", "disk")])
 def test_recovery_keeps_what_was_promised(program: Path, driver: str, durability: str) -> None:
     crash = Crash(driver=driver, durability=durability, seconds=3.0, operations=120, in_memory=True)
 

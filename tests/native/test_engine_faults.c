@@ -361,6 +361,50 @@ static void a_crash_right_after_the_first_record_of_a_run_is_no_damage(void)
     }
 }
 
+/* Leave of the only copy of a superblock what a power cut within its write may leave. False: there
+ * is not exactly one. */
+static bool superblock_tear(world *state)
+{
+    uint64_t size;
+    uint8_t *bytes = kv_sim_bytes(state->sim, KV_FILE_SUPERBLOCK, &size);
+    uint32_t zeros = 0;
+
+    while (zeros < size && bytes[zeros] == 0)
+        zeros++;
+    if (size != 2 * 4096 || zeros != 4096)
+        return false;
+    memset(bytes + 4096, 0, 512);
+    return true;
+}
+
+static void a_store_whose_making_was_torn_is_made_anew(void)
+{
+    uint32_t torn = 0;
+    uint32_t made = 0;
+
+    for (uint32_t at = 1; at < 40; at++) {
+        kv_sim_options sim = {.seed = at, .space_max = 256u << 20};
+        char message[KV_MESSAGE_SIZE] = "";
+        world *state = world_create(at, &calls_options, &sim);
+        int result = 0;
+
+        kv_sim_cut_at_event(state->sim, at);
+        calls_try_open(state, message);
+        calls_stop(state, CALLS_POWER);
+        kv_sim_cut_at_event(state->sim, 0);
+        if (superblock_tear(state)) {
+            torn++;
+            result = calls_try_open(state, message);
+            made += result == 0;
+            assert(result == 0 || (result == -EBADMSG && strstr(message, "in use")));
+            if (result < 0)
+                state->device->operations->close(state->device);
+        }
+        world_destroy(state);
+    }
+    assert(made > 0 && made < torn);
+}
+
 int main(void)
 {
     any_device_operation_may_fail();
@@ -376,5 +420,6 @@ int main(void)
     a_replaced_file_is_refused();
     other_versions_and_other_stores_are_named();
     a_crash_right_after_the_first_record_of_a_run_is_no_damage();
+    a_store_whose_making_was_torn_is_made_anew();
     return 0;
 }
