@@ -80,26 +80,12 @@ static inline bool seen_add(checker *all)
 /* Whether an entry may come next, and what the key holds after it. */
 static inline bool entry_allowed(const chain_entry *entry, uint32_t value, uint32_t *after)
 {
+    uint64_t held;
     bool known = entry->end != FOREVER;
+    bool allowed = act_allowed(entry->act, entry->value, entry->status, known, value, &held);
 
-    *after = value;
-    switch (entry->act) {
-    case ACT_READ:
-        return entry->value == value;
-    case ACT_SET:
-        *after = entry->value;
-        return true;
-    case ACT_SET_IF_ABSENT:
-        if (entry->status == KV_EXISTS)
-            return value != 0;
-        *after = entry->value;
-        return value == 0;
-    default:
-        if (known && entry->status == KV_NOT_FOUND)
-            return value == 0;
-        *after = 0;
-        return value != 0;
-    }
+    *after = (uint32_t)held;
+    return allowed;
 }
 
 /* An entry may come next only if no other one that is not in order yet ended before it began. */

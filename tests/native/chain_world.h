@@ -10,6 +10,8 @@
 #ifndef KV_CHAIN_WORLD_H
 #define KV_CHAIN_WORLD_H
 
+#include "client_act.h"
+
 #include "bytes/hash.h"
 #include "bytes/list.h"
 #include "bytes/random.h"
@@ -138,12 +140,10 @@ typedef struct chain_connection {
     uint32_t late_count; /* so many messages of it */
 } chain_connection;
 
-typedef enum chain_act { ACT_READ, ACT_SET, ACT_SET_IF_ABSENT, ACT_DELETE } chain_act;
-
 /* What a client did with one key. */
 typedef struct chain_entry {
     uint32_t key;
-    chain_act act;
+    client_act act;
     uint32_t value; /* written or read */
     kv_status status;
     uint64_t start, end; /* FOREVER: its outcome is not known */

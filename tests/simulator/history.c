@@ -99,26 +99,7 @@ static bool seen_add(checker *all)
 /* Whether an entry may come next, and what the key holds after it. */
 static bool entry_allowed(const sim_entry *entry, uint64_t write, uint64_t *after)
 {
-    bool known = entry->end != FOREVER;
-
-    *after = write;
-    switch (entry->act) {
-    case ACT_READ:
-        return entry->write == write;
-    case ACT_SET:
-        *after = entry->write;
-        return true;
-    case ACT_SET_IF_ABSENT:
-        if (entry->status == KV_EXISTS)
-            return write != 0;
-        *after = entry->write;
-        return write == 0;
-    default:
-        if (known && entry->status == KV_NOT_FOUND)
-            return write == 0;
-        *after = 0;
-        return write != 0;
-    }
+    return act_allowed(entry->act, entry->write, entry->status, entry->end != FOREVER, write, after);
 }
 
 /* An entry may come next only if no other one that is not in order yet ended before it began. */

@@ -4,6 +4,8 @@
 #ifndef SIMULATOR_H
 #define SIMULATOR_H
 
+#include "../native/client_act.h"
+
 #include "bytes/hash.h"
 #include "bytes/list.h"
 #include "bytes/random.h"
@@ -107,12 +109,10 @@ typedef struct sim_connection {
     uint32_t late_count; /* so many messages of it */
 } sim_connection;
 
-typedef enum sim_act { ACT_READ, ACT_SET, ACT_SET_IF_ABSENT, ACT_DELETE } sim_act;
-
 /* What a client did with one key. */
 typedef struct sim_entry {
     uint32_t key;
-    sim_act act;
+    client_act act;
     uint64_t write;
     kv_status status;
     uint64_t start, end; /* FOREVER: its outcome is not known */
