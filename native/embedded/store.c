@@ -212,7 +212,7 @@ static kv_store *store_create(const kv_store_options *options)
     kv_list_init(&store->tasks);
     kv_list_init(&store->runnable);
     store->timeout_ms = options->timeout_ms ? options->timeout_ms : KV_TIMEOUT_MS_DEFAULT;
-    store->scrub_bytes_per_s = options->scrub_bytes_per_s;
+    kv_scrub_init(&store->scrub, options->scrub_bytes_per_s, kv_monotonic_ms());
     return store;
 }
 

@@ -8,6 +8,7 @@
 #include "bytes/list.h"
 #include "bytes/region.h"
 #include "embedded/owner.h"
+#include "embedded/scrub.h"
 #include "engine/engine.h"
 
 #include <pthread.h>
@@ -61,9 +62,7 @@ struct kv_store {
     uint32_t task_count;
     uint64_t timeout_ms;
     uint64_t recovery_ms;    /* the opening of the engine took */
-    uint64_t scrub_bytes_per_s;
-    uint64_t scrub_cursor;   /* the maintenance thread's */
-    uint64_t scrub_debt;     /* bytes verified ahead of the rate; the maintenance thread's */
+    kv_scrub scrub;          /* the maintenance thread's */
     uint64_t scrubbed_values;
     uint64_t scrubbed_bytes;
     uint64_t scrub_passes;

@@ -3,9 +3,6 @@
 
 #include "embedded/store_state.h"
 
-#include <assert.h>
-
-#define SCRUB_STEP_MS 250u
 #define SCRUB_REPORT_SIZE 65536u
 
 void kv_upkeep_wanted(void *executor)
@@ -23,43 +20,32 @@ int kv_upkeep_run(void *runner, kv_request *request)
     return kv_task_run(runner, request);
 }
 
-/* Verify about as many bytes as the rate allows in the time since the last step. What is corrupt is
- * counted; a reader of that key gets an error, never wrong bytes. */
-static void scrub_step(kv_store *store, uint64_t elapsed_ms)
+/* Verify what is due. What is corrupt is counted; a reader of that key gets an error, never wrong
+ * bytes. */
+static void scrub_step(kv_store *store)
 {
     static _Thread_local uint8_t bad[SCRUB_REPORT_SIZE];
-    uint64_t bytes_max = store->scrub_bytes_per_s * elapsed_ms / 1000;
-    uint64_t objects = 0;
-    uint64_t bytes = 0;
+    uint64_t due = kv_scrub_due(&store->scrub, kv_monotonic_ms());
+    uint64_t cursor = store->scrub.cursor, objects = 0, bytes = 0;
 
-    if (bytes_max <= store->scrub_debt) {
-        store->scrub_debt -= bytes_max;
+    if (due == 0)
         return;
-    }
-    bytes_max -= store->scrub_debt;
-    kv_engine_verify(store->engine, &store->scrub_cursor, bytes_max, bad, sizeof(bad), &objects, &bytes,
-                     kv_upkeep_run, store);
-    store->scrub_debt = bytes > bytes_max ? bytes - bytes_max : 0;
+    kv_engine_verify(store->engine, &cursor, due, bad, sizeof(bad), &objects, &bytes, kv_upkeep_run,
+                     store);
     pthread_mutex_lock(&store->mutex);
     store->scrubbed_values += objects;
     store->scrubbed_bytes += bytes;
-    if (store->scrub_cursor == UINT64_MAX) {
-        store->scrub_cursor = 0;
-        store->scrub_passes++;
-    }
+    store->scrub_passes += kv_scrub_stepped(&store->scrub, due, bytes, cursor);
     pthread_mutex_unlock(&store->mutex);
 }
 
 void *kv_upkeep_thread(void *argument)
 {
     kv_store *store = argument;
-    uint64_t last_scrub_ms = kv_monotonic_ms();
     uint64_t pause_ms = 0;
 
     pthread_mutex_lock(&store->mutex);
     while (!store->closing) {
-        uint64_t now_ms;
-
         if (!store->maintain_wanted && pause_ms > 0)
             kv_condition_wait_ms(&store->upkeep, &store->mutex, pause_ms);
         store->maintain_wanted = false;
@@ -67,11 +53,7 @@ void *kv_upkeep_thread(void *argument)
             break;
         pthread_mutex_unlock(&store->mutex);
         pause_ms = kv_engine_maintain(store->engine, kv_upkeep_run, store);
-        now_ms = kv_monotonic_ms();
-        if (store->scrub_bytes_per_s > 0 && now_ms - last_scrub_ms >= SCRUB_STEP_MS) {
-            scrub_step(store, now_ms - last_scrub_ms);
-            last_scrub_ms = now_ms;
-        }
+        scrub_step(store);
         pthread_mutex_lock(&store->mutex);
     }
     pthread_mutex_unlock(&store->mutex);
