@@ -4,6 +4,7 @@ Guarantees: what is there already is used; what cannot be had is a reason, never
 Leaves to others: to build this store.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -46,6 +47,8 @@ PROGRAMS = {
     "memcached": ("memcached", "memcached"),
 }
 """The program of each peer of Debian, and its package."""
+LIBRARIES = {"isa-l": ("libisal.so.2", "libisal2")}
+"""The library of each peer of Debian, and its package."""
 STREAM_SOURCES = ("stream.c", "ideal.c", "resp.c", "transfer.c")
 COMPILED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "memcpy": {"copy.so": ("copy.c",)},
@@ -85,7 +88,10 @@ class Environment:
         self._directory.mkdir(parents=True, exist_ok=True)
         for peer in peers:
             problem = (
-                self._install_program(peer) or self._install_packages(peer) or self._compile(peer)
+                self._install_program(peer)
+                or self._install_library(peer)
+                or self._install_packages(peer)
+                or self._compile(peer)
             )
             if problem:
                 self._problems[peer] = f"not available: {problem}"
@@ -132,13 +138,24 @@ class Environment:
         if peer not in PROGRAMS or shutil.which(PROGRAMS[peer][0]):
             return None
         program, package = PROGRAMS[peer]
+        problem = self._install_package(package)
+        return problem or (None if shutil.which(program) else f"{program} is not on the path")
+
+    def _install_library(self, peer: str) -> str | None:
+        if peer not in LIBRARIES or is_loadable(LIBRARIES[peer][0]):
+            return None
+        name, package = LIBRARIES[peer]
+        problem = self._install_package(package)
+        return problem or (None if is_loadable(name) else f"{name} does not load")
+
+    def _install_package(self, package: str) -> str | None:
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             return f"install {package}"
         self._say(f"installing {package}")
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
         if not succeeds(install) and not (succeeds(["apt-get", "update"]) and succeeds(install)):
             return f"apt-get install {package} fails"
-        return None if shutil.which(program) else f"{program} is not on the path"
+        return None
 
     def _compile(self, peer: str) -> str | None:
         wanted = COMPILED.get(peer, {})
@@ -152,6 +169,15 @@ class Environment:
             if not succeeds([*command, "-o", str(self._directory / target), *sources]):
                 return f"{compiler} {' '.join(names)} fails"
         return None
+
+
+def is_loadable(library: str) -> bool:
+    """Return whether there is a shared library of this name."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def succeeds(command: Sequence[str]) -> bool:

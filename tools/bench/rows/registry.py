@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tools.bench.result import Row
 from tools.bench.rows import (
+    checksums,
     cluster_devices,
     cluster_failures,
     cluster_mgmtd,
@@ -39,6 +40,7 @@ class Group:
 GROUPS: Mapping[str, Group] = {
     "memory": Group(memory_reads.against_memcpy, ("memcpy",)),
     "small": Group(memory_reads.against_lmdb, ("lmdb",)),
+    "checksum": Group(checksums.measure, ("memcpy", "isa-l")),
     "read": Group(device.reads, ("fio",)),
     "write": Group(device.writes, ("fio",)),
     "sync": Group(durable_sets.measure),
