@@ -228,7 +228,7 @@ class StorageNode:
             return
         event = NodeEvent(time_s=0.0, kind=kind, error=0, connection=target, text=why)
         loop = asyncio.get_running_loop()
-        loop.call_soon(lambda: agent.on_events([event]), context=process.context())
+        loop.call_soon(lambda: agent.on_events([event]), context=process.context)
 
 
 async def _live(agent: Agent) -> None:

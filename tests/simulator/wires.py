@@ -6,6 +6,7 @@ those of the real wire, in msgpack; frames and hellos are left out.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
@@ -55,6 +56,7 @@ class Wires:
     random: Random
     blocked_until_s: dict[tuple[str, str], float] = field(default_factory=dict)
     _last_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    _nobody: Process = field(default_factory=lambda: Process("nobody"))
 
     def block(self, sender: str, hearer: str, until_s: float) -> None:
         """Lose everything that one says to the other."""
@@ -81,8 +83,7 @@ class Wires:
             delay_s += self.random.random() * LONG_DELAY_S
         at_s = max(loop.time() + delay_s, self._last_s.get((sender, hearer), 0.0))
         self._last_s[sender, hearer] = at_s
-        context = (process or Process("nobody")).context()
-        loop.call_at(at_s, arrive, context=context)
+        loop.call_at(at_s, arrive, context=(process or self._nobody).context)
         return True
 
 
@@ -123,7 +124,10 @@ class SimulatedPeer(Peer):
         self.name = node
         self.greeted = True
         self.lost = asyncio.Event()
-        self.take: Callable[[bytes], None] | None = None
+        self.news: deque[bytes] = deque()
+        """Versions that were pushed."""
+        self.stirred = asyncio.Event()
+        """Something was pushed, or it is lost."""
         self._wires = wires
         self._process = process
         self._at = at
@@ -153,8 +157,9 @@ class SimulatedPeer(Peer):
         self._to_node(lambda: self._pushed(packed))
 
     def _pushed(self, packed: bytes) -> None:
-        if self.take is not None and not self.lost.is_set():
-            self.take(packed)
+        if not self.lost.is_set():
+            self.news.append(packed)
+            self.stirred.set()
 
     def abort(self) -> None:
         """End it from mgmtd's side."""
@@ -179,6 +184,7 @@ class SimulatedPeer(Peer):
     def drop_here(self) -> None:
         """Nothing is heard at the node any more."""
         self.lost.set()
+        self.stirred.set()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError("the connection to mgmtd is lost"))
@@ -190,8 +196,8 @@ class SimulatedPeer(Peer):
 
     def _end_later(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(LOST_S, self.drop_here, context=self._process.context())
-        loop.call_later(LOST_S, self._drop_there, context=self._at.process.context())
+        loop.call_later(LOST_S, self.drop_here, context=self._process.context)
+        loop.call_later(LOST_S, self._drop_there, context=self._at.process.context)
 
     def _to_node(self, arrive: Callable[[], None]) -> bool:
         return self._wires.send(self._at.name, self.name, self._process, arrive)
@@ -209,10 +215,11 @@ class SimulatedPeer(Peer):
             self._at.process,
             lambda: self._asked(id, method, msgpack.unpackb(packed, raw=False), timeout_s),
         )
+        timer = asyncio.get_running_loop().call_later(timeout_s, _late, waiting)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await waiting
+            return await waiting
         finally:
+            timer.cancel()
             del self._waiting[id]
 
     def _asked(self, id: int, method: str, parameters: object, timeout_s: float) -> None:
@@ -341,23 +348,16 @@ class SimulatedPrimary:
         """Yield the routing info, then each newer one."""
         routing = known or RoutingInfo()
         while True:
-            fresh = asyncio.Event()
-            parts: list[bytes] = []
-
-            def take(news: bytes, parts: list[bytes] = parts, fresh: asyncio.Event = fresh) -> None:
-                parts.append(news)
-                fresh.set()
-
             try:
                 peer = await self._connected(LOST_S)
-                peer.take = take
+                peer.news.clear()
                 request = [SUBSCRIPTION, routing.cluster.bytes, routing.version]
                 await peer.call(wire.SUBSCRIBE, request, LOST_S)
                 while not peer.lost.is_set():
-                    await _either(fresh, peer.lost)
-                    fresh.clear()
-                    while parts:
-                        routing = self._decoder.news(routing, parts.pop(0))
+                    await peer.stirred.wait()
+                    peer.stirred.clear()
+                    while peer.news:
+                        routing = self._decoder.news(routing, peer.news.popleft())
                         yield routing
             except RoutingVersionError:
                 routing = RoutingInfo()
@@ -417,13 +417,9 @@ class SimulatedPrimary:
         self._at = (self._at + 1) % len(self._mgmtds)
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
-    tasks = [asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+def _late(waiting: asyncio.Future[object]) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
 
 
 class SimulatedNetwork:
