@@ -110,7 +110,7 @@ class Cluster:
         self._effect = interface().new("sim_effect *")
         NumberedTask.numbers = count(1)
         self.loop = VirtualLoop(self._advance)
-        self.wires = Wires(Random(f"{plan.seed} wires"))
+        self.wires = Wires(self.loop, Random(f"{plan.seed} wires"))
         self.state = StoreState(Random(f"{plan.seed} store"))
         self._random = Random(f"{plan.seed} cluster")
         numbers = count(1)
@@ -134,6 +134,7 @@ class Cluster:
                 reached,
                 self._listens,
                 self.say,
+                self.loop.time,
             )
             self.mgmtds.append(mgmtd)
             reached.append(mgmtd)
@@ -330,9 +331,7 @@ class Cluster:
         for process in [node.process for node in self.nodes] + [
             mgmtd.process for mgmtd in self.mgmtds
         ]:
-            for task in process.tasks if process is not None else ():
-                if task.done() and not task.cancelled() and task.exception() is not None:
-                    said = said or f"{process and process.name} failed: {task.exception()!r}"
+            said = said or (process.failure if process is not None else "")
         if said or self.result.failure:
             raise Failed(said or self.result.failure)
 

@@ -31,6 +31,7 @@ class Process:
         """Run."""
         self.name = name
         self.dead = False
+        self.failure = ""
         self.paused_until_s = 0.0
         self.parked: list[Due] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -40,8 +41,13 @@ class Process:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in this process."""
-        loop = asyncio.get_running_loop()
-        self.tasks.append(loop.create_task(work, context=self.context))
+        task = asyncio.get_running_loop().create_task(work, context=self.context)
+        task.add_done_callback(self._ended, context=NOBODY)
+        self.tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = self.failure or f"{self.name} failed: {task.exception()!r}"
 
 
 class Due(asyncio.TimerHandle):
@@ -133,15 +139,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while timers and timers[0][0] <= now_s:
             due.append(heapq.heappop(timers)[2])
         for _ in range(len(due)):
-            self._do(due.popleft(), now_s)
+            what = due.popleft()
+            process = what.process
+            if what.ended:
+                continue
+            if process is not None and (process.dead or process.paused_until_s > now_s):
+                process.parked.append(what)
+            else:
+                self._do(what)
 
-    def _do(self, what: Due, now_s: float) -> None:
-        if what.ended:
-            return
-        process = what.process
-        if process is not None and (process.dead or process.paused_until_s > now_s):
-            process.parked.append(what)
-            return
+    def _do(self, what: Due) -> None:
         try:
             what.context.run(what.do, *what.given)
         except (SystemExit, KeyboardInterrupt):
@@ -170,7 +177,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not self._due and self._timers:
             self._due.append(heapq.heappop(self._timers)[2])
         for _ in range(len(self._due)):
-            self._do(self._due.popleft(), self._now_s)
+            what = self._due.popleft()
+            if not what.ended:
+                self._do(what)
 
     def pause(self, process: Process, until_s: float) -> None:
         """Let a process do nothing till then."""
@@ -201,7 +210,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it after so many seconds."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        context = copy_context() if context is None else context
+        when_s = self._now_s + delay
+        due = Due(when_s, callback, args, context)
+        heapq.heappush(self._timers, (when_s, next(self._order), due))
+        return due
 
     def call_at(
         self,

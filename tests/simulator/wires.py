@@ -37,7 +37,7 @@ from kvstore.errors import (
     RoutingVersionError,
     RpcError,
 )
-from simulator.virtual import Process
+from simulator.virtual import Process, VirtualLoop
 
 DELAY_MIN_S = 0.0001
 DELAY_SPAN_S = 0.0008
@@ -53,6 +53,7 @@ SUBSCRIPTION = 1
 class Wires:
     """Who hears whom, and when."""
 
+    loop: VirtualLoop
     random: Random
     blocked_until_s: dict[tuple[str, str], float] = field(default_factory=dict)
     _last_s: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -64,8 +65,7 @@ class Wires:
 
     def open(self, sender: str, hearer: str) -> bool:
         """Say whether one hears the other."""
-        now_s = asyncio.get_running_loop().time()
-        return now_s >= self.blocked_until_s.get((sender, hearer), 0.0)
+        return self.loop.time() >= self.blocked_until_s.get((sender, hearer), 0.0)
 
     def heal(self) -> None:
         """Block nothing any more."""
@@ -75,15 +75,14 @@ class Wires:
         self, sender: str, hearer: str, process: Process | None, arrive: Callable[[], None]
     ) -> bool:
         """Let something arrive in a process after a while; False: it is lost."""
-        if not self.open(sender, hearer):
+        way, now_s, draw = (sender, hearer), self.loop.time(), self.random.random
+        if now_s < self.blocked_until_s.get(way, 0.0):
             return False
-        loop = asyncio.get_running_loop()
-        delay_s = DELAY_MIN_S + self.random.random() * DELAY_SPAN_S
-        if self.random.random() < 0.02:
-            delay_s += self.random.random() * LONG_DELAY_S
-        at_s = max(loop.time() + delay_s, self._last_s.get((sender, hearer), 0.0))
-        self._last_s[sender, hearer] = at_s
-        loop.call_at(at_s, arrive, context=(process or self._nobody).context)
+        at_s = now_s + DELAY_MIN_S + draw() * DELAY_SPAN_S
+        if draw() < 0.02:
+            at_s += draw() * LONG_DELAY_S
+        at_s = self._last_s[way] = max(at_s, self._last_s.get(way, 0.0))
+        self.loop.call_at(at_s, arrive, context=(process or self._nobody).context)
         return True
 
 
