@@ -43,8 +43,9 @@ DELAY_MIN_S = 0.0001
 DELAY_SPAN_S = 0.0008
 LONG_DELAY_S = 0.03
 LOST_S = 1.0
-PAUSE_S = 0.02
-WATCH_S = 0.08
+PAUSE_MIN_S = 0.02
+PAUSE_MAX_S = 0.2
+WATCH_S = 0.15
 SECRET = b"the secret of the cluster"
 SUBSCRIPTION = 1
 
@@ -310,6 +311,7 @@ class SimulatedPrimary:
         self._mgmtds = mgmtds
         self._numbers = numbers
         self._at = 0
+        self._pause_s = PAUSE_MIN_S
         self.peer: SimulatedPeer | None = None
 
     async def register(
@@ -365,7 +367,7 @@ class SimulatedPrimary:
                 self._redirected(error)
             except (KVStoreError, TimeoutError):
                 self._drop()
-            await asyncio.sleep(PAUSE_S * (0.5 + self._wires.random.random() / 2))
+            await asyncio.sleep(self._pause())
 
     async def _call(self, method: str, parameters: object, timeout_s: float | None) -> object:
         loop = asyncio.get_running_loop()
@@ -374,7 +376,9 @@ class SimulatedPrimary:
             left_s = max(0.001, deadline_s - loop.time())
             try:
                 peer = await self._connected(left_s)
-                return await peer.call(method, parameters, left_s)
+                result = await peer.call(method, parameters, left_s)
+                self._pause_s = PAUSE_MIN_S
+                return result
             except RedirectError as error:
                 self._redirected(error)
             except ConnectionLostError:
@@ -382,10 +386,16 @@ class SimulatedPrimary:
             except TimeoutError as error:
                 self._drop()
                 raise MgmtdUnavailableError("no answer in time") from error
-            pause_s = PAUSE_S * (0.5 + self._wires.random.random() / 2)
+            pause_s = self._pause()
             if loop.time() + pause_s >= deadline_s:
                 raise MgmtdUnavailableError("no mgmtd answers")
             await asyncio.sleep(pause_s)
+
+    def _pause(self) -> float:
+        """Return how long to wait before the next attempt: longer each time."""
+        pause_s = self._pause_s * (0.5 + self._wires.random.random() / 2)
+        self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s)
+        return pause_s
 
     async def _connected(self, timeout_s: float) -> SimulatedPeer:
         if self.peer is not None and not self.peer.lost.is_set():
