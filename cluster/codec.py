@@ -328,13 +328,10 @@ def _column(fields: Fields, name: str, count: int, value_max: int) -> list[int]:
 
 def _states(fields: Fields, name: str, kind: type[State], count: int) -> list[State]:
     values = _column(fields, name, count, ID_MAX)
-    known = {int(state): state for state in kind}
     try:
-        return [known[value] for value in values]
-    except KeyError as error:
-        raise MalformedRoutingError(
-            f"{fields.name}: {name}: {error} is no {kind.__name__}"
-        ) from None
+        return [kind(value) for value in values]
+    except ValueError as error:
+        raise MalformedRoutingError(f"{fields.name}: {name}: {error}") from None
 
 
 def _texts(name: str, items: Iterable[object]) -> list[str]:

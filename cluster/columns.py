@@ -24,8 +24,10 @@ def encode_column(values: Sequence[int]) -> Column:
     if not values:
         return [0, 0, 0, b""]
     base = min(values)
-    span = max(values) - base
     assert base >= 0
+    if len(values) == 1:
+        return [1, base, 0, b""]
+    span = max(values) - base
     assert base + span <= VALUE_MAX
     if span == 0:
         return [len(values), base, 0, b""]
@@ -39,16 +41,20 @@ def decode_column(raw: object, name: str, count_max: int, value_max: int) -> lis
     if not isinstance(raw, list) or len(raw) != 4:
         raise MalformedRoutingError(f"{name}: a column is a list of four")
     count, base, width, packed = raw
-    for part in (count, base, width):
-        if type(part) is not int or not 0 <= part <= VALUE_MAX:
-            raise MalformedRoutingError(f"{name}: {part!r} is no count")
+    if not type(count) is type(base) is type(width) is int:
+        raise MalformedRoutingError(f"{name}: {raw[:3]!r} are no counts")
+    if min(count, base, width) < 0 or base > VALUE_MAX:
+        raise MalformedRoutingError(f"{name}: {raw[:3]!r} are no counts")
     if count > count_max:
         raise MalformedRoutingError(f"{name}: {count} values, {count_max} is the limit")
     if not isinstance(packed, bytes) or len(packed) != count * width:
         raise MalformedRoutingError(f"{name}: {count} values of {width} bytes were promised")
     if width == 0:
-        values = [base] * count
-    elif width in TYPECODES:
+        if count > 0 and base > value_max:
+            raise MalformedRoutingError(f"{name}: {base} exceeds {value_max}")
+        return [base] * count
+    values: list[int]
+    if width in TYPECODES:
         above = array(TYPECODES[width])
         above.frombytes(packed)
         values = [base + value for value in _little_endian(above)]

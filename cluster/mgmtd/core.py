@@ -242,7 +242,9 @@ class Core:
         self._ticked_ns = now_ns
         for member in self._doubts.due(self.members, now_ns):
             self._probe(member, now_ns)
-        self._judge_due = True
+        unformed = self.settings.expected_nodes and not self.basis.routing.slot_tables
+        if self.members.due(now_ns) or unformed:
+            self._judge_due = True
         if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
             self._repair_due = True
         if now_ns >= self._begun_ns + 2 * self.settings.terms.heartbeat_ms * NS_A_MS:

@@ -121,6 +121,10 @@ class Members:
         self._changed.add(member.id)
         self._await_end(member)
 
+    def due(self, now_ns: int) -> bool:
+        """Say whether there may be nodes to judge."""
+        return bool(self._changed) or bool(self._ends and self._ends[0][0] <= now_ns)
+
     def to_judge(self, now_ns: int) -> list[Member]:
         """Return, once, the nodes that are gone or back, and those whose leases have run out."""
         found, self._changed = self._changed, set()

@@ -86,11 +86,13 @@ def _place(
 def in_line(chain: Chain) -> dict[TargetId, ChainFlag]:
     """Return the targets that updates go through, from the head on, and what each of them is."""
     serving = chain.in_state(PublicState.SERVING)
+    if not serving:
+        return {}
     line = dict.fromkeys(serving, ChainFlag.SERVES)
-    if serving:
-        line[serving[0]] |= ChainFlag.HEAD
-        line[serving[-1]] |= ChainFlag.TAIL
-        line |= dict.fromkeys(chain.in_state(PublicState.SYNCING)[:1], ChainFlag.SYNCS)
+    line[serving[0]] |= ChainFlag.HEAD
+    line[serving[-1]] |= ChainFlag.TAIL
+    for target in chain.in_state(PublicState.SYNCING)[:1]:
+        line[target] = ChainFlag.SYNCS
     return line
 
 

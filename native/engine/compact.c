@@ -20,13 +20,12 @@ typedef struct compaction {
     uint32_t slab;
     uint32_t count;
     uint64_t size;
-    uint32_t positions[COMPACT_BATCH_COUNT];
+    uint64_t moved_size;
+    uint8_t *values;
+    uint64_t values_capacity;
     kv_item items[COMPACT_BATCH_COUNT];
     kv_item_stat stats[COMPACT_BATCH_COUNT];
     uint8_t keys[COMPACT_BATCH_COUNT][KV_KEY_SIZE_MAX];
-    uint8_t *values;
-    uint64_t values_capacity;
-    uint64_t moved_size;
 } compaction;
 
 static bool lies_in(const kv_engine *engine, const kv_object *object, uint32_t slab)
@@ -193,9 +192,10 @@ int kv_engine_compact(kv_engine *engine, uint32_t live_share_max, kv_engine_run 
 
     if (engine->read_only)
         return -EROFS;
-    state = calloc(1, sizeof(*state));
+    state = malloc(sizeof(*state)); /* large, and mostly never used: only the head is cleared */
     if (!state)
         return -ENOMEM;
+    memset(state, 0, offsetof(compaction, items));
     state->engine = engine;
     for (uint32_t i = 0; i < COMPACT_VICTIMS_MAX && moved >= 0; i++) {
         state->slab = choose(engine, live_share_max);

@@ -3,15 +3,13 @@
 
 #include "simulator.h"
 
-#define ASK_PAUSE (5 * MILLISECOND)
 #define TARGET_NONE 0u
 
+/* The answer is newer than what it knows, and comes as soon as there is something newer. */
 static void ask(sim_world *world, sim_client *client)
 {
-    if (client->asked_at != 0 && world->now - client->asked_at < ASK_PAUSE)
-        return;
-    client->asked_at = world->now;
-    sim_tell(world, SIM_ASK, client->id, 0);
+    if (!client->asked)
+        client->asked = sim_tell(world, SIM_ASK, client->id, 0);
 }
 
 void sim_client_learn(sim_world *world, uint32_t number, uint32_t chain, uint64_t chain_version,
@@ -19,6 +17,7 @@ void sim_client_learn(sim_world *world, uint32_t number, uint32_t chain, uint64_
 {
     sim_route *route = &world->clients[number].routes[chain - 1];
 
+    world->clients[number].asked = false;
     if (chain_version <= route->chain_version || count > SIM_NODES_MAX)
         return;
     route->chain_version = chain_version;

@@ -10,7 +10,6 @@ to full strength.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -25,12 +24,13 @@ from simulator.library import Foreign, interface, library
 from simulator.metadata import StoreState
 from simulator.nodes import MgmtdProcess, StorageNode
 from simulator.plan import Plan
-from simulator.virtual import NumberedTask, Process, VirtualLoop
+from simulator.virtual import NOBODY, NumberedTask, Process, VirtualLoop
 from simulator.wires import Decoder, Reached, Wires
 
 FORM_WITHIN_S = 20.0
 REST_WITHIN_S = 40.0
 LOOK_S = 0.1
+NOBODY_ANSWERS_S = 0.05
 STALL_MS_MAX = 2000
 GIVE_UP_MS = 2500
 BOUND_LEASES = 3
@@ -110,7 +110,7 @@ class Cluster:
         self._effect = interface().new("sim_effect *")
         NumberedTask.numbers = count(1)
         self.loop = VirtualLoop(self._advance)
-        self.wires = Wires(Random(f"{plan.seed} wires"))
+        self.wires = Wires(self.loop, Random(f"{plan.seed} wires"))
         self.state = StoreState(Random(f"{plan.seed} store"))
         self._random = Random(f"{plan.seed} cluster")
         numbers = count(1)
@@ -134,21 +134,24 @@ class Cluster:
                 reached,
                 self._listens,
                 self.say,
+                self.loop.time,
             )
             self.mgmtds.append(mgmtd)
             reached.append(mgmtd)
         self._learned: list[int] = [0] * plan.clients
-        self._asked: set[int] = set()
+        self._asking: list[int] = []
+        """Clients, in the order in which they asked."""
+        self._telling = False
 
     # The world.
 
     def _advance(self, until_s: float) -> float:
         """Let the data plane go on; what it tells is dealt with before time goes on."""
-        until_ns = int(until_s * NS) + 1
-        now_ns = int(self.lib.sim_run(self.world, until_ns, self._effect))
-        if self._effect.kind != 0:
+        effect = self._effect
+        now_ns: int = self.lib.sim_run(self.world, int(until_s * NS) + 1, effect)
+        if effect.kind != 0:
             self.loop.call_soon(
-                self._hear, self._effect.kind, self._effect.actor, self._effect.target
+                self._hear, effect.kind, effect.actor, effect.target, context=NOBODY
             )
         return now_ns / NS
 
@@ -189,6 +192,7 @@ class Cluster:
     def _on_published(self, routing: RoutingInfo) -> None:
         """Mark what changed; whoever lost its place may not serve any more (P4)."""
         before, self.routing = self.routing, routing
+        self._tell_after(0.0002 + self._random.random() * 0.002)
         self.lib.sim_mark(self.world, b"published", routing.version)
         for id, chain in routing.chains.items():
             old = before.chains.get(id)
@@ -201,28 +205,34 @@ class Cluster:
                     self.lib.sim_check_fenced(self.world, target)
 
     def _on_ask(self, client: int) -> None:
-        if client in self._asked:
-            return
-        self._asked.add(client)
-        delay_s = 0.0002 + self._random.random() * 0.002
-        self.loop.call_later(delay_s, self._tell, client)
+        self._asking.append(client)
+        self._tell_after(0.0002 + self._random.random() * 0.002)
 
-    def _tell(self, client: int) -> None:
-        """Tell a client what the primary says, if there is one."""
-        self._asked.discard(client)
+    def _tell_after(self, delay_s: float) -> None:
+        if self._asking and not self._telling:
+            self._telling = True
+            self.loop.call_later(delay_s, self._tell, context=NOBODY)
+
+    def _tell(self) -> None:
+        """Tell who asked what the primary says; who knows all of that is told the next version."""
+        self._telling = False
         for mgmtd in self.mgmtds:
             reign = mgmtd.mgmtd.reign
             there = mgmtd.listening() and self.loop.time() >= mgmtd.process.paused_until_s
             if there and reign is not None and reign.primary.alive():
-                self._teach(client, reign.feed.routing)
+                routing = reign.feed.routing
+                self._asking = [each for each in self._asking if not self._teach(each, routing)]
+                return
+        self._tell_after(NOBODY_ANSWERS_S)
 
-    def _teach(self, client: int, routing: RoutingInfo) -> None:
+    def _teach(self, client: int, routing: RoutingInfo) -> bool:
         if routing.version <= self._learned[client]:
-            return
+            return False
         self._learned[client] = routing.version
         for id, chain in routing.chains.items():
             serving = list(chain.in_state(PublicState.SERVING))
             self.lib.sim_client_learn(self.world, client, id, chain.version, serving, len(serving))
+        return True
 
     # Processes.
 
@@ -247,7 +257,7 @@ class Cluster:
         if process is None:
             return
         self.buried.append(process)
-        self.loop.call_later(0.01 + node.down_s, self._start_due, node, context=Context())
+        self.loop.call_later(0.01 + node.down_s, self._start_due, node, context=NOBODY)
 
     def _start_due(self, node: StorageNode) -> None:
         try:
@@ -321,9 +331,7 @@ class Cluster:
         for process in [node.process for node in self.nodes] + [
             mgmtd.process for mgmtd in self.mgmtds
         ]:
-            for task in process.tasks if process is not None else ():
-                if task.done() and not task.cancelled() and task.exception() is not None:
-                    said = said or f"{process and process.name} failed: {task.exception()!r}"
+            said = said or (process.failure if process is not None else "")
         if said or self.result.failure:
             raise Failed(said or self.result.failure)
 

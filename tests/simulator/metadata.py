@@ -7,8 +7,8 @@ answered; while it loses answers, transactions take effect and nobody hears of i
 
 import asyncio
 from bisect import bisect_right
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextvars import Context
 from random import Random
 
 from kvstore.cluster.metadata.port import (
@@ -29,6 +29,7 @@ from kvstore.cluster.metadata.port import (
     check_transaction,
 )
 from kvstore.errors import AmbiguousError, MetadataUnavailableError, SessionLostError
+from simulator.virtual import NOBODY
 
 DELAY_MAX_S = 0.004
 REFUSAL_S = 0.05
@@ -51,7 +52,7 @@ class StoreState:
         self._history: list[Changes] = []
         self._deadlines_s: dict[SessionId, float] = {}
         self._sessions = 0
-        self._changed = asyncio.Event()
+        self._watches: list[Watch] = []
 
     def session(self, ttl_s: float) -> SessionId:
         """Begin a session."""
@@ -68,7 +69,7 @@ class StoreState:
     def _extend(self, id: SessionId, ttl_s: float) -> None:
         loop = asyncio.get_running_loop()
         deadline_s = self._deadlines_s[id] = loop.time() + ttl_s * DRIFT
-        loop.call_at(deadline_s, self._expire, id, context=Context())
+        loop.call_at(deadline_s, self._expire, id, context=NOBODY)
 
     def lasts(self, id: SessionId) -> bool:
         """Say whether a session does."""
@@ -120,22 +121,38 @@ class StoreState:
             return
         self.revision = revision
         self._history.append(Changes(revision, tuple(changes)))
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for watch in self._watches:
+            watch.take(self._history[-1])
 
-    def after(self, revision: Revision, prefix: bytes) -> list[Changes]:
-        """Return what changed under a prefix since."""
-        first = bisect_right(self._history, revision, key=lambda changes: changes.revision)
-        found: list[Changes] = []
+    def watch(self, prefix: bytes, after: Revision) -> "Watch":
+        """Return what sees the changes under a prefix since, and those to come."""
+        watch = Watch(prefix)
+        first = bisect_right(self._history, after, key=lambda changes: changes.revision)
         for changes in self._history[first:]:
-            rows = tuple(row for row in changes.changes if row.key.startswith(prefix))
-            if rows:
-                found.append(Changes(changes.revision, rows))
-        return found
+            watch.take(changes)
+        self._watches.append(watch)
+        return watch
 
-    async def next(self) -> None:
-        """Wait for a change."""
-        await self._changed.wait()
+    def unwatch(self, watch: "Watch") -> None:
+        """Let it see no more."""
+        self._watches.remove(watch)
+
+
+class Watch:
+    """What changed under a prefix, until somebody takes it."""
+
+    def __init__(self, prefix: bytes) -> None:
+        """See nothing yet."""
+        self.found: deque[Changes] = deque()
+        self.stirred = asyncio.Event()
+        self._prefix = prefix
+
+    def take(self, changes: Changes) -> None:
+        """Look at a revision."""
+        rows = tuple(row for row in changes.changes if row.key.startswith(self._prefix))
+        if rows:
+            self.found.append(Changes(changes.revision, rows))
+            self.stirred.set()
 
 
 class SimulatedStore:
@@ -206,19 +223,19 @@ class SimulatedStore:
 
     async def watch(self, prefix: bytes, after: Revision) -> AsyncGenerator[Changes, None]:
         """Yield every later change under a prefix."""
-        seen = after
-        while True:
-            loop = asyncio.get_running_loop()
-            if loop.time() >= max(self._state.down_until_s, self.cut_until_s):
-                for changes in self._state.after(seen, prefix):
-                    seen = changes.revision
+        loop = asyncio.get_running_loop()
+        watch = self._state.watch(prefix, after)
+        try:
+            while True:
+                await watch.stirred.wait()
+                watch.stirred.clear()
+                while watch.found:
+                    down_until_s = max(self._state.down_until_s, self.cut_until_s)
+                    await asyncio.sleep(max(0.0, down_until_s - loop.time()))
                     await self._pause()
-                    yield changes
-            try:
-                async with asyncio.timeout(REFUSAL_S * 4):
-                    await self._state.next()
-            except TimeoutError:
-                pass
+                    yield watch.found.popleft()
+        finally:
+            self._state.unwatch(watch)
 
     async def compact(self, revision: Revision) -> None:
         """Forget nothing: worlds are short."""

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TARGETS_PER_NODE = 4
 """SIM_TARGETS_PER_NODE: how targets are numbered."""
 PORT = 7000
-MILLION = 1_000_000
 
 Say = Callable[[str, str, dict[str, object]], None]
 """Takes who, what, and about what."""
@@ -228,7 +227,7 @@ class StorageNode:
             return
         event = NodeEvent(time_s=0.0, kind=kind, error=0, connection=target, text=why)
         loop = asyncio.get_running_loop()
-        loop.call_soon(lambda: agent.on_events([event]), context=process.context())
+        loop.call_soon(lambda: agent.on_events([event]), context=process.context)
 
 
 async def _live(agent: Agent) -> None:
@@ -249,11 +248,12 @@ class MgmtdProcess:
         mgmtds: list[Reached],
         nodes: Callable[[str], bool],
         say: Say,
+        clock_s: Callable[[], float],
     ) -> None:
         """Do not run yet."""
+        self._clock_s = clock_s
         self.name = f"mgmtd {number}"
         self.address = f"10.1.0.{number + 1}:{PORT}"
-        self.rate_ppm = 0
         self.process = Process(self.name)
         self.process.dead = True
         self.service: SimulatedService | None = None
@@ -277,8 +277,7 @@ class MgmtdProcess:
         )
 
     def _clock_ns(self) -> int:
-        now_ns = round(asyncio.get_running_loop().time() * 1e9)
-        return now_ns + now_ns * self.rate_ppm // MILLION
+        return round(self._clock_s() * 1e9)
 
     def listening(self) -> bool:
         """Say whether its process is there and listens."""

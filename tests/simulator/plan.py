@@ -15,6 +15,11 @@ DRIFT_PPM_MAX = 10_000
 """How much faster or slower than true time a clock runs: mgmtd allows for twice as much."""
 ENTRIES_A_KEY = 200
 """On average: what is looked at most has several times as many."""
+STORM_FAULTS = 12
+CALM_S = 2.0
+"""On average: how many faults come without a pause, and how long that is."""
+LONGEST_LEASES = 1.6
+"""How long a fault lasts at most: long enough for leases to run out."""
 KIB = 1 << 10
 MIB = 1 << 20
 
@@ -122,8 +127,8 @@ def plan_of(seed: int) -> Plan:
     nodes = random.choice(counts[:3])
     chains = nodes * targets_per_node // replicas
     terms = _terms(random)
-    work_s = random.uniform(1.5, 5.0) * max(1.0, terms.lease_ms / 500)
-    operations = int(work_s * random.choice([100, 400, 800, 1600]))
+    work_s = random.uniform(5.0, 15.0) * min(3.0, max(0.3, terms.lease_ms / 1000))
+    operations = int(work_s * random.choice([100, 300, 500, 1000]))
     durability = random.choice([Durability.DISK, Durability.SYNC])
     tight = random.random() < 0.2
     batch_max = random.randint(1, 4)
@@ -148,14 +153,14 @@ def plan_of(seed: int) -> Plan:
         reorder=random.random() < 0.5,
         tear=random.random() < 0.5,
         terms=terms,
-        primary_lease_s=random.choice([0.2, 0.5, 1.0]),
+        primary_lease_s=random.choice([0.2, 0.6, 1.5]),
         work_s=work_s,
-        faults=_faults(random, work_s, nodes, durability),
+        faults=_faults(random, work_s, nodes, durability, terms.lease_ms / 1000),
     )
 
 
 def _terms(random: Random) -> LeaseTerms:
-    heartbeat_ms = random.choice([40, 80, 120, 200])
+    heartbeat_ms = random.choices([40, 80, 200, 400, 700], [1, 1, 2, 3, 2])[0]
     if random.random() < 0.15:
         return LeaseTerms()
     lease_ms = heartbeat_ms * random.randint(3, 5)
@@ -166,14 +171,17 @@ def _terms(random: Random) -> LeaseTerms:
     )
 
 
-def _faults(random: Random, work_s: float, nodes: int, durability: Durability) -> tuple[Fault, ...]:
-    """Draw which kinds there are, how often, and when."""
+def _faults(
+    random: Random, work_s: float, nodes: int, durability: Durability, lease_s: float
+) -> tuple[Fault, ...]:
+    """Draw which kinds there are, how often, and when: storms, and calms in which it recovers."""
     if random.random() < 0.03:
         return ()  # a cluster in which nothing happens must work, too
     kinds = [kind for kind in Kind if durability is Durability.SYNC or kind not in POWER]
     kinds = [kind for kind in kinds if random.random() < 0.45] or [Kind.KILL]
     weights = [random.choice([1, 1, 3, 10]) for _ in kinds]
     gap_s = random.choice([0.03, 0.08, 0.2, 0.5])
+    longest_s = max(0.8, LONGEST_LEASES * lease_s)
     faults: list[Fault] = []
     at_s = random.uniform(0.02, 0.3)
     while at_s < work_s:
@@ -186,9 +194,11 @@ def _faults(random: Random, work_s: float, nodes: int, durability: Durability) -
                 kind=kind,
                 node=node,
                 other=random.randrange(nodes),
-                lasts_s=round(random.choice([0.02, 0.06, 0.3, 0.8]) * random.random() + 0.001, 6),
+                lasts_s=round(random.choice([0.02, 0.06, 0.3, longest_s]) * random.random() + 0.001, 6),
                 amount=random.randrange(1 << 16),
             )
         )
         at_s += random.expovariate(1 / gap_s)
+        if random.random() < 1 / STORM_FAULTS:
+            at_s += random.expovariate(1 / CALM_S)
     return tuple(faults)

@@ -36,7 +36,7 @@ typedef struct sim_options {
 
 typedef enum sim_effect_kind {
     SIM_NOTHING = 0,
-    SIM_ASK = 1,         /* client `actor` wants routing info */
+    SIM_ASK = 1,         /* client `actor` wants newer routing info than it has; once until it gets some */
     SIM_SYNCED = 2,      /* node `actor`: `target` of it lacks nothing any more */
     SIM_LOST = 3,        /* node `actor`: a connection to `target` of another node cannot be had */
     SIM_OFFLINE = 4,     /* node `actor`: `target` of it has left its chain */

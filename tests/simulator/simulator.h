@@ -245,8 +245,8 @@ typedef struct sim_client {
     sim_route routes[SIM_CHAINS_MAX];
     uint64_t operation; /* counts them; its timers name it */
     uint64_t attempt;   /* counts what it sent, and names it */
-    uint64_t sequence, start, give_up, paused_until, asked_at;
-    bool busy, repeated, update, if_absent, at_tail, disturbed;
+    uint64_t sequence, start, give_up, paused_until;
+    bool busy, asked, repeated, update, if_absent, at_tail, disturbed;
     uint32_t chain, kind, connection, count, slow_target;
     sim_item items[SIM_ITEMS_MAX];
     bool done[SIM_ITEMS_MAX];
@@ -293,7 +293,8 @@ struct sim_world {
 /* world.c: time, chance, the network. */
 __attribute__((format(printf, 2, 3))) void sim_fail(sim_world *world, const char *format, ...);
 __attribute__((format(printf, 2, 3))) void sim_say(const sim_world *world, const char *format, ...);
-void sim_tell(sim_world *world, sim_effect_kind kind, uint32_t actor, uint32_t target);
+/* False: what does not fit is left out. */
+bool sim_tell(sim_world *world, sim_effect_kind kind, uint32_t actor, uint32_t target);
 void sim_push(sim_world *world, sim_event event);
 sim_event sim_pop(sim_world *world);
 /* For a process of now, or a client. */

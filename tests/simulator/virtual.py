@@ -14,6 +14,8 @@ from itertools import count
 from typing import Any, TypeVarTuple
 
 PROCESS: ContextVar["Process | None"] = ContextVar("PROCESS", default=None)
+NOBODY = Context()
+"""In which no process runs."""
 NEVER_S = 1e9
 ENDING_TURNS_MAX = 10_000
 
@@ -29,20 +31,52 @@ class Process:
         """Run."""
         self.name = name
         self.dead = False
+        self.failure = ""
         self.paused_until_s = 0.0
-        self.parked: list[asyncio.Handle] = []
+        self.parked: list[Due] = []
         self.tasks: list[asyncio.Task[None]] = []
-
-    def context(self) -> Context:
-        """Return a context in which this process runs."""
-        context = Context()
-        context.run(PROCESS.set, self)
-        return context
+        self.context = Context()
+        """In which it runs."""
+        self.context.run(PROCESS.set, self)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in this process."""
-        loop = asyncio.get_running_loop()
-        self.tasks.append(loop.create_task(work, context=self.context()))
+        task = asyncio.get_running_loop().create_task(work, context=self.context)
+        task.add_done_callback(self._ended, context=NOBODY)
+        self.tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = self.failure or f"{self.name} failed: {task.exception()!r}"
+
+
+class Due(asyncio.TimerHandle):
+    """Something to be done, now or at a time. asyncio's own handles cost several times as much."""
+
+    __slots__ = ("context", "do", "ended", "given", "process", "when_s")
+
+    def __init__(
+        self, when_s: float, do: Callable[..., object], given: tuple[Any, ...], context: Context
+    ) -> None:
+        """Be due at that time."""
+        self.when_s = when_s
+        self.do = do
+        self.given = given
+        self.context = context
+        self.process = context.get(PROCESS)
+        self.ended = False
+
+    def when(self) -> float:
+        """Return its time."""
+        return self.when_s
+
+    def cancel(self) -> None:
+        """Let it never be done."""
+        self.ended = True
+
+    def cancelled(self) -> bool:
+        """Say whether it is never done."""
+        return self.ended
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -67,8 +101,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Begin at 0."""
         self._advance = advance
         self._now_s = 0.0
-        self._due: deque[tuple[asyncio.Handle, Process | None]] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process | None]] = []
+        self._due: deque[Due] = deque()
+        self._timers: list[tuple[float, int, Due]] = []
         self._order = count()
         self._stopping = False
         self.failures: list[str] = []
@@ -96,20 +130,31 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._stopping = True
 
     def _once(self) -> None:
-        if not self._due:
-            due_s = self._timers[0][0] if self._timers else NEVER_S
-            self._now_s = self._advance(due_s)
-        while self._timers and self._timers[0][0] <= self._now_s:
-            _, _, timer, process = heapq.heappop(self._timers)
-            self._due.append((timer, process))
-        for _ in range(len(self._due)):
-            handle, process = self._due.popleft()
-            if handle.cancelled():
+        due, timers = self._due, self._timers
+        if not due:
+            while timers and timers[0][2].ended:
+                heapq.heappop(timers)
+            self._now_s = self._advance(timers[0][0] if timers else NEVER_S)
+        now_s = self._now_s
+        while timers and timers[0][0] <= now_s:
+            due.append(heapq.heappop(timers)[2])
+        for _ in range(len(due)):
+            what = due.popleft()
+            process = what.process
+            if what.ended:
                 continue
-            if process is not None and (process.dead or process.paused_until_s > self._now_s):
-                process.parked.append(handle)
-                continue
-            handle._run()
+            if process is not None and (process.dead or process.paused_until_s > now_s):
+                process.parked.append(what)
+            else:
+                self._do(what)
+
+    def _do(self, what: Due) -> None:
+        try:
+            what.context.run(what.do, *what.given)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"in {what.do}", "exception": error})
 
     def end(self, processes: list[Process]) -> None:
         """Cancel everything that these processes do; dead ones live again for that."""
@@ -118,7 +163,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         for process in processes:
             process.dead = False
             process.paused_until_s = 0.0
-            self._due.extend((handle, process) for handle in process.parked)
+            self._due.extend(process.parked)
         for task in tasks:
             task.cancel()
         for _ in range(ENDING_TURNS_MAX):
@@ -130,22 +175,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _turn_ending(self) -> None:
         """Do what is to be done now, or what would be next: no time passes."""
         if not self._due and self._timers:
-            _, _, timer, process = heapq.heappop(self._timers)
-            self._due.append((timer, process))
+            self._due.append(heapq.heappop(self._timers)[2])
         for _ in range(len(self._due)):
-            handle, _process = self._due.popleft()
-            if not handle.cancelled():
-                handle._run()
+            what = self._due.popleft()
+            if not what.ended:
+                self._do(what)
 
     def pause(self, process: Process, until_s: float) -> None:
         """Let a process do nothing till then."""
         process.paused_until_s = max(process.paused_until_s, until_s)
-        self.call_at(process.paused_until_s, self._go_on, process, context=Context())
+        self.call_at(process.paused_until_s, self._go_on, process, context=NOBODY)
 
     def _go_on(self, process: Process) -> None:
         if process.dead or process.paused_until_s > self._now_s:
             return
-        self._due.extend((handle, process) for handle in process.parked)
+        self._due.extend(process.parked)
         process.parked.clear()
 
     # What asyncio asks of a loop.
@@ -154,10 +198,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
     ) -> asyncio.Handle:
         """Call it in this turn of the loop, or the next."""
-        context = copy_context() if context is None else context
-        handle = asyncio.Handle(callback, args, self, context)
-        self._due.append((handle, context.get(PROCESS)))
-        return handle
+        due = Due(self._now_s, callback, args, copy_context() if context is None else context)
+        self._due.append(due)
+        return due
 
     def call_later(
         self,
@@ -167,7 +210,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it after so many seconds."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        context = copy_context() if context is None else context
+        when_s = self._now_s + delay
+        due = Due(when_s, callback, args, context)
+        heapq.heappush(self._timers, (when_s, next(self._order), due))
+        return due
 
     def call_at(
         self,
@@ -177,13 +224,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call it at that time."""
-        context = copy_context() if context is None else context
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._order), timer, context.get(PROCESS)))
-        return timer
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Leave it where it is: it is passed over when its time comes."""
+        due = Due(when, callback, args, copy_context() if context is None else context)
+        heapq.heappush(self._timers, (when, next(self._order), due))
+        return due
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of this loop."""

@@ -6,6 +6,7 @@ those of the real wire, in msgpack; frames and hellos are left out.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
@@ -36,14 +37,15 @@ from kvstore.errors import (
     RoutingVersionError,
     RpcError,
 )
-from simulator.virtual import Process
+from simulator.virtual import Process, VirtualLoop
 
 DELAY_MIN_S = 0.0001
 DELAY_SPAN_S = 0.0008
 LONG_DELAY_S = 0.03
 LOST_S = 1.0
-PAUSE_S = 0.02
-WATCH_S = 0.08
+PAUSE_MIN_S = 0.02
+PAUSE_MAX_S = 0.2
+WATCH_S = 0.15
 SECRET = b"the secret of the cluster"
 SUBSCRIPTION = 1
 
@@ -52,9 +54,11 @@ SUBSCRIPTION = 1
 class Wires:
     """Who hears whom, and when."""
 
+    loop: VirtualLoop
     random: Random
     blocked_until_s: dict[tuple[str, str], float] = field(default_factory=dict)
     _last_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    _nobody: Process = field(default_factory=lambda: Process("nobody"))
 
     def block(self, sender: str, hearer: str, until_s: float) -> None:
         """Lose everything that one says to the other."""
@@ -62,8 +66,7 @@ class Wires:
 
     def open(self, sender: str, hearer: str) -> bool:
         """Say whether one hears the other."""
-        now_s = asyncio.get_running_loop().time()
-        return now_s >= self.blocked_until_s.get((sender, hearer), 0.0)
+        return self.loop.time() >= self.blocked_until_s.get((sender, hearer), 0.0)
 
     def heal(self) -> None:
         """Block nothing any more."""
@@ -73,16 +76,14 @@ class Wires:
         self, sender: str, hearer: str, process: Process | None, arrive: Callable[[], None]
     ) -> bool:
         """Let something arrive in a process after a while; False: it is lost."""
-        if not self.open(sender, hearer):
+        way, now_s, draw = (sender, hearer), self.loop.time(), self.random.random
+        if now_s < self.blocked_until_s.get(way, 0.0):
             return False
-        loop = asyncio.get_running_loop()
-        delay_s = DELAY_MIN_S + self.random.random() * DELAY_SPAN_S
-        if self.random.random() < 0.02:
-            delay_s += self.random.random() * LONG_DELAY_S
-        at_s = max(loop.time() + delay_s, self._last_s.get((sender, hearer), 0.0))
-        self._last_s[sender, hearer] = at_s
-        context = (process or Process("nobody")).context()
-        loop.call_at(at_s, arrive, context=context)
+        at_s = now_s + DELAY_MIN_S + draw() * DELAY_SPAN_S
+        if draw() < 0.02:
+            at_s += draw() * LONG_DELAY_S
+        at_s = self._last_s[way] = max(at_s, self._last_s.get(way, 0.0))
+        self.loop.call_at(at_s, arrive, context=(process or self._nobody).context)
         return True
 
 
@@ -123,7 +124,10 @@ class SimulatedPeer(Peer):
         self.name = node
         self.greeted = True
         self.lost = asyncio.Event()
-        self.take: Callable[[bytes], None] | None = None
+        self.news: deque[bytes] = deque()
+        """Versions that were pushed."""
+        self.stirred = asyncio.Event()
+        """Something was pushed, or it is lost."""
         self._wires = wires
         self._process = process
         self._at = at
@@ -153,8 +157,9 @@ class SimulatedPeer(Peer):
         self._to_node(lambda: self._pushed(packed))
 
     def _pushed(self, packed: bytes) -> None:
-        if self.take is not None and not self.lost.is_set():
-            self.take(packed)
+        if not self.lost.is_set():
+            self.news.append(packed)
+            self.stirred.set()
 
     def abort(self) -> None:
         """End it from mgmtd's side."""
@@ -179,6 +184,7 @@ class SimulatedPeer(Peer):
     def drop_here(self) -> None:
         """Nothing is heard at the node any more."""
         self.lost.set()
+        self.stirred.set()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionLostError("the connection to mgmtd is lost"))
@@ -190,8 +196,8 @@ class SimulatedPeer(Peer):
 
     def _end_later(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(LOST_S, self.drop_here, context=self._process.context())
-        loop.call_later(LOST_S, self._drop_there, context=self._at.process.context())
+        loop.call_later(LOST_S, self.drop_here, context=self._process.context)
+        loop.call_later(LOST_S, self._drop_there, context=self._at.process.context)
 
     def _to_node(self, arrive: Callable[[], None]) -> bool:
         return self._wires.send(self._at.name, self.name, self._process, arrive)
@@ -209,10 +215,11 @@ class SimulatedPeer(Peer):
             self._at.process,
             lambda: self._asked(id, method, msgpack.unpackb(packed, raw=False), timeout_s),
         )
+        timer = asyncio.get_running_loop().call_later(timeout_s, _late, waiting)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await waiting
+            return await waiting
         finally:
+            timer.cancel()
             del self._waiting[id]
 
     def _asked(self, id: int, method: str, parameters: object, timeout_s: float) -> None:
@@ -304,6 +311,7 @@ class SimulatedPrimary:
         self._mgmtds = mgmtds
         self._numbers = numbers
         self._at = 0
+        self._pause_s = PAUSE_MIN_S
         self.peer: SimulatedPeer | None = None
 
     async def register(
@@ -341,23 +349,16 @@ class SimulatedPrimary:
         """Yield the routing info, then each newer one."""
         routing = known or RoutingInfo()
         while True:
-            fresh = asyncio.Event()
-            parts: list[bytes] = []
-
-            def take(news: bytes, parts: list[bytes] = parts, fresh: asyncio.Event = fresh) -> None:
-                parts.append(news)
-                fresh.set()
-
             try:
                 peer = await self._connected(LOST_S)
-                peer.take = take
+                peer.news.clear()
                 request = [SUBSCRIPTION, routing.cluster.bytes, routing.version]
                 await peer.call(wire.SUBSCRIBE, request, LOST_S)
                 while not peer.lost.is_set():
-                    await _either(fresh, peer.lost)
-                    fresh.clear()
-                    while parts:
-                        routing = self._decoder.news(routing, parts.pop(0))
+                    await peer.stirred.wait()
+                    peer.stirred.clear()
+                    while peer.news:
+                        routing = self._decoder.news(routing, peer.news.popleft())
                         yield routing
             except RoutingVersionError:
                 routing = RoutingInfo()
@@ -366,7 +367,7 @@ class SimulatedPrimary:
                 self._redirected(error)
             except (KVStoreError, TimeoutError):
                 self._drop()
-            await asyncio.sleep(PAUSE_S * (0.5 + self._wires.random.random() / 2))
+            await asyncio.sleep(self._pause())
 
     async def _call(self, method: str, parameters: object, timeout_s: float | None) -> object:
         loop = asyncio.get_running_loop()
@@ -375,7 +376,9 @@ class SimulatedPrimary:
             left_s = max(0.001, deadline_s - loop.time())
             try:
                 peer = await self._connected(left_s)
-                return await peer.call(method, parameters, left_s)
+                result = await peer.call(method, parameters, left_s)
+                self._pause_s = PAUSE_MIN_S
+                return result
             except RedirectError as error:
                 self._redirected(error)
             except ConnectionLostError:
@@ -383,10 +386,16 @@ class SimulatedPrimary:
             except TimeoutError as error:
                 self._drop()
                 raise MgmtdUnavailableError("no answer in time") from error
-            pause_s = PAUSE_S * (0.5 + self._wires.random.random() / 2)
+            pause_s = self._pause()
             if loop.time() + pause_s >= deadline_s:
                 raise MgmtdUnavailableError("no mgmtd answers")
             await asyncio.sleep(pause_s)
+
+    def _pause(self) -> float:
+        """Return how long to wait before the next attempt: longer each time."""
+        pause_s = self._pause_s * (0.5 + self._wires.random.random() / 2)
+        self._pause_s = min(PAUSE_MAX_S, 2 * self._pause_s)
+        return pause_s
 
     async def _connected(self, timeout_s: float) -> SimulatedPeer:
         if self.peer is not None and not self.peer.lost.is_set():
@@ -417,13 +426,9 @@ class SimulatedPrimary:
         self._at = (self._at + 1) % len(self._mgmtds)
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
-    tasks = [asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+def _late(waiting: asyncio.Future[object]) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
 
 
 class SimulatedNetwork:

@@ -34,15 +34,15 @@ void sim_say(const sim_world *world, const char *format, ...)
     fflush(stdout);
 }
 
-/* What does not fit is left out: who asks asks again. */
-void sim_tell(sim_world *world, sim_effect_kind kind, uint32_t actor, uint32_t target)
+bool sim_tell(sim_world *world, sim_effect_kind kind, uint32_t actor, uint32_t target)
 {
     uint32_t at = (world->effect_first + world->effect_count) % SIM_EFFECTS_MAX;
 
     if (world->effect_count == SIM_EFFECTS_MAX)
-        return;
+        return false;
     world->effects[at] = (sim_effect){(uint32_t)kind, actor, target};
     world->effect_count++;
+    return true;
 }
 
 static bool event_before(const sim_event *a, const sim_event *b)
