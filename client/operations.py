@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 from kvstore.client.failures import batch_failure, failure, too_small
 from kvstore.client.size_hint import SizeHint
 from kvstore.native.listing import PINNED, expiry_s_of
-from kvstore.native.request import Operation, Request
+from kvstore.native.request import GET, Operation, Request
 from kvstore.types import Buffer, Buffers, Key, Keys, ObjectStat, SetStatus, Status
 
 T = TypeVar("T")
@@ -26,6 +26,9 @@ Read: TypeAlias = tuple[list[int], list[bytes | None], list[int], tuple[Key, ...
 READ_ATTEMPTS_MAX = 8
 """How often a value may grow between its stat and its get before the read gives up."""
 TTL_S_MAX = 10 * 365 * 24 * 3600
+
+# A member of an enum costs a look-up each time; each read asks for this one.
+BUFFER_TOO_SMALL = int(Status.BUFFER_TOO_SMALL)
 
 SET_STATUSES = {int(status): status for status in SetStatus}
 SET_STATUSES[Status.OUTCOME_UNKNOWN] = SetStatus.UNAVAILABLE
@@ -85,8 +88,10 @@ def batch_get(keys: Keys, hint: SizeHint | None) -> Steps[list[bytes | None]]:
 def batch_get_into(keys: Keys, buffers: Buffers) -> Steps[list[int]]:
     """Read every key into its buffer; bytes written, or -1, -2, -3."""
     with Request.get_into(keys, buffers) as request:
-        yield from execute(request)
-        return request.columns.written()
+        columns = request.columns
+        if columns.count > 0:
+            yield request
+        return columns.written()
 
 
 def batch_stat(keys: Keys) -> Steps[list[ObjectStat | None]]:
@@ -124,7 +129,7 @@ def set_one(key: Key, value: Buffer, *, ttl_s: float | None, if_absent: bool) ->
 def get_one(key: Key, hint: SizeHint | None) -> Steps[bytes | None]:
     """Read one key; None where there is none."""
     statuses, values = yield from read((key,), hint)
-    if statuses[0] not in (Status.OK, Status.NOT_FOUND):
+    if values[0] is None and statuses[0] != Status.NOT_FOUND:
         raise failure(Status(statuses[0]), key)
     return values[0]
 
@@ -185,14 +190,14 @@ def read(keys: Keys, hint: SizeHint | None) -> Steps[tuple[list[int], list[bytes
     first = read_sized(keys) if hint is None else read_hinted(keys, hint)
     statuses, values, sizes, all_keys = yield from first
     for _ in range(READ_ATTEMPTS_MAX):
-        grown = [i for i, status in enumerate(statuses) if status == Status.BUFFER_TOO_SMALL]
-        if not grown:
+        if BUFFER_TOO_SMALL not in statuses:
             return statuses, values
+        grown = [i for i, status in enumerate(statuses) if status == BUFFER_TOO_SMALL]
         again = yield from read_into_room([all_keys[i] for i in grown], [sizes[i] for i in grown])
         for i, status, value, size in zip(grown, *again, strict=True):
             statuses[i], values[i], sizes[i] = status, value, size
     statuses = [
-        Status.TIMEOUT if status == Status.BUFFER_TOO_SMALL else status for status in statuses
+        Status.TIMEOUT if status == BUFFER_TOO_SMALL else status for status in statuses
     ]
     return statuses, values
 
@@ -210,10 +215,11 @@ def read_sized(keys: Keys) -> Steps[Read]:
 
 def read_hinted(keys: Keys, hint: SizeHint) -> Steps[Read]:
     """Ask for values at once, in as much room as the hint says."""
-    with Request.of_keys(Operation.GET, keys) as request:
+    with Request.of_keys(GET, keys) as request:
         columns = request.columns
         columns.allocate_results(hint.room_for(columns.count))
-        yield from execute(request)
+        if columns.count > 0:
+            yield request
         hint.note(columns.largest())
         return columns.statuses(), columns.values(), columns.sizes(), columns.keys
 
