@@ -88,7 +88,7 @@ class AsyncStore:
         -1: no such key; -2: the buffer is too small; -3: the value cannot be read. The content of a
         buffer is undefined unless its result is 0 or more.
         """
-        return await self._perform(operations.batch_get_into(keys, buffers))
+        return await self._perform_one(Request.get_into(keys, buffers), operations.written)
 
     async def batch_exists(self, keys: Keys) -> list[bool]:
         """Return whether each key exists."""
@@ -128,7 +128,8 @@ class AsyncStore:
 
     async def get_into(self, key: Key, buffer: Buffer) -> int:
         """Read one key into a buffer; bytes written, or -1: no such key. A failure raises."""
-        return await self._perform(operations.get_one_into(key, buffer))
+        request = Request.get_into((key,), (buffer,))
+        return await self._perform_one(request, operations.written_to_one)
 
     async def exists(self, key: Key) -> bool:
         """Return whether one key exists. A failure raises."""
@@ -188,6 +189,20 @@ class AsyncStore:
         """Wait for batches in flight, close the store. May be called again."""
         await run_to_end(self._session.close)
         self._finalizer.detach()
+
+    async def _perform_one(self, request: Request, conclude: Callable[[Request], T]) -> T:
+        """Execute the one request of a call, and let go of the caller's buffers."""
+        columns, port = request.columns, self._session.port
+        try:
+            port.check_open()
+            if columns.count > 0:
+                await self._execute(request)
+            return conclude(request)
+        except (StoreUnavailableError, KVTimeoutError) as error:
+            explain(error, port.explain())
+            raise
+        finally:
+            columns.release()
 
     async def _perform(self, steps: Steps[T]) -> T:
         port = self._session.port

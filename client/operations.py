@@ -2,7 +2,8 @@
 
 A caller executes each request that the generator yields, then resumes it; what it returns is the
 result of the call. Store does so on its thread, AsyncStore on its event loop: the rules are here,
-once.
+once. Reads of one request come without a generator, which would cost a small one more than its
+lookup in the core: the caller executes the request, and hands it to the function that concludes it.
 
 Guarantees: results keep the order of the keys; whatever ends the generator, the caller's buffers
 are let go of. Leaves to others: to close a generator only when its last request is done.
@@ -15,7 +16,7 @@ from typing import TypeAlias, TypeVar
 from kvstore.client.failures import batch_failure, failure, too_small
 from kvstore.client.size_hint import SizeHint
 from kvstore.native.listing import PINNED, expiry_s_of
-from kvstore.native.request import Operation, Request
+from kvstore.native.request import GET, Operation, Request
 from kvstore.types import Buffer, Buffers, Key, Keys, ObjectStat, SetStatus, Status
 
 T = TypeVar("T")
@@ -23,9 +24,14 @@ Steps: TypeAlias = Generator[Request, None, T]
 Read: TypeAlias = tuple[list[int], list[bytes | None], list[int], tuple[Key, ...]]
 """Statuses, values, sizes and the keys, of one attempt to read."""
 
+NO_SUCH_KEY = -1
+"""Among sizes of values that were written; what is smaller is a failure."""
 READ_ATTEMPTS_MAX = 8
 """How often a value may grow between its stat and its get before the read gives up."""
 TTL_S_MAX = 10 * 365 * 24 * 3600
+
+# A member of an enum costs a look-up each time, and each read asks for this one.
+BUFFER_TOO_SMALL = int(Status.BUFFER_TOO_SMALL)
 
 SET_STATUSES = {int(status): status for status in SetStatus}
 SET_STATUSES[Status.OUTCOME_UNKNOWN] = SetStatus.UNAVAILABLE
@@ -82,13 +88,6 @@ def batch_get(keys: Keys, hint: SizeHint | None) -> Steps[list[bytes | None]]:
     return values
 
 
-def batch_get_into(keys: Keys, buffers: Buffers) -> Steps[list[int]]:
-    """Read every key into its buffer; bytes written, or -1, -2, -3."""
-    with Request.get_into(keys, buffers) as request:
-        yield from execute(request)
-        return request.columns.written()
-
-
 def batch_stat(keys: Keys) -> Steps[list[ObjectStat | None]]:
     """Describe every key; None where there is none."""
     with Request.of_keys(Operation.STAT, keys) as request:
@@ -110,6 +109,47 @@ def for_each(operation: Operation, keys: Keys) -> Steps[list[bool]]:
         return request.columns.succeeded()
 
 
+# Reads of one request: their conclusions.
+
+
+def written(request: Request) -> list[int]:
+    """Return the bytes written into each buffer, or -1, -2, -3."""
+    return request.columns.written()
+
+
+def written_to_one(request: Request) -> int:
+    """Return the bytes written into the one buffer, or -1 where there is no such key."""
+    columns = request.columns
+    size = columns.written()[0]
+    if size < NO_SUCH_KEY:
+        key, status = columns.keys[0], Status(columns.statuses()[0])
+        if status is Status.BUFFER_TOO_SMALL:
+            raise too_small(key, columns.sizes()[0])
+        raise failure(status, key)
+    return size
+
+
+def hinted(keys: Keys, hint: SizeHint) -> Request:
+    """Ask for values at once, in as much room as the hint says."""
+    request = Request.of_keys(GET, keys)
+    columns = request.columns
+    columns.allocate_results(hint.room_for(columns.count))
+    return request
+
+
+def value_if_it_fits(request: Request) -> bytes | int | None:
+    """Return the value of the one key, or its size: the room was too small; None: no such key."""
+    columns = request.columns
+    value = columns.values()[0]
+    if value is None:
+        status = columns.statuses()[0]
+        if status == BUFFER_TOO_SMALL:
+            return columns.sizes()[0]
+        if status != Status.NOT_FOUND:
+            raise failure(Status(status), columns.keys[0])
+    return value
+
+
 # One key: a failure is an exception.
 
 
@@ -124,20 +164,9 @@ def set_one(key: Key, value: Buffer, *, ttl_s: float | None, if_absent: bool) ->
 def get_one(key: Key, hint: SizeHint | None) -> Steps[bytes | None]:
     """Read one key; None where there is none."""
     statuses, values = yield from read((key,), hint)
-    if statuses[0] not in (Status.OK, Status.NOT_FOUND):
+    if values[0] is None and statuses[0] != Status.NOT_FOUND:
         raise failure(Status(statuses[0]), key)
     return values[0]
-
-
-def get_one_into(key: Key, buffer: Buffer) -> Steps[int]:
-    """Read one key into a buffer; bytes written, or -1 where there is no such key."""
-    with Request.get_into((key,), (buffer,)) as request:
-        yield request
-        status = Status(request.columns.statuses()[0])
-        if status is Status.BUFFER_TOO_SMALL:
-            raise too_small(key, request.columns.sizes()[0])
-        check_found_or_not(request, key)
-        return request.columns.written()[0]
 
 
 def stat_one(key: Key) -> Steps[ObjectStat | None]:
@@ -185,15 +214,13 @@ def read(keys: Keys, hint: SizeHint | None) -> Steps[tuple[list[int], list[bytes
     first = read_sized(keys) if hint is None else read_hinted(keys, hint)
     statuses, values, sizes, all_keys = yield from first
     for _ in range(READ_ATTEMPTS_MAX):
-        grown = [i for i, status in enumerate(statuses) if status == Status.BUFFER_TOO_SMALL]
-        if not grown:
+        if BUFFER_TOO_SMALL not in statuses:
             return statuses, values
+        grown = [i for i, status in enumerate(statuses) if status == BUFFER_TOO_SMALL]
         again = yield from read_into_room([all_keys[i] for i in grown], [sizes[i] for i in grown])
         for i, status, value, size in zip(grown, *again, strict=True):
             statuses[i], values[i], sizes[i] = status, value, size
-    statuses = [
-        Status.TIMEOUT if status == Status.BUFFER_TOO_SMALL else status for status in statuses
-    ]
+    statuses = [Status.TIMEOUT if status == BUFFER_TOO_SMALL else status for status in statuses]
     return statuses, values
 
 
@@ -210,9 +237,8 @@ def read_sized(keys: Keys) -> Steps[Read]:
 
 def read_hinted(keys: Keys, hint: SizeHint) -> Steps[Read]:
     """Ask for values at once, in as much room as the hint says."""
-    with Request.of_keys(Operation.GET, keys) as request:
+    with hinted(keys, hint) as request:
         columns = request.columns
-        columns.allocate_results(hint.room_for(columns.count))
         yield from execute(request)
         hint.note(columns.largest())
         return columns.statuses(), columns.values(), columns.sizes(), columns.keys

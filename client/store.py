@@ -9,12 +9,12 @@ from typing import Self
 
 from kvstore.client import operations
 from kvstore.client.failures import explain
-from kvstore.client.operations import Steps, T
+from kvstore.client.operations import Steps, T, hinted, value_if_it_fits, written, written_to_one
 from kvstore.client.region import Region
 from kvstore.client.session import UPKEEP_TIMEOUT_S, Session, close_with
 from kvstore.client.walks import checked_prefix, list_pages, verify_steps
 from kvstore.errors import KVTimeoutError, StoreUnavailableError
-from kvstore.native.request import Operation
+from kvstore.native.request import Operation, Request
 from kvstore.options import ClientOptions, StoreOptions
 from kvstore.types import (
     Buffer,
@@ -82,7 +82,7 @@ class Store:
         -1: no such key; -2: the buffer is too small; -3: the value cannot be read. The content of a
         buffer is undefined unless its result is 0 or more.
         """
-        return self._perform(operations.batch_get_into(keys, buffers))
+        return self._execute(Request.get_into(keys, buffers), written)
 
     def batch_exists(self, keys: Keys) -> list[bool]:
         """Return whether each key exists."""
@@ -118,11 +118,18 @@ class Store:
 
     def get(self, key: Key) -> bytes | None:
         """Return the value of one key, or None. A failure raises."""
-        return self._perform(operations.get_one(key, self._session.size_hint))
+        hint = self._session.size_hint
+        if hint is not None:
+            found = self._execute(hinted((key,), hint), value_if_it_fits)
+            if not isinstance(found, int):
+                hint.note(len(found) if found else 0)
+                return found
+            hint.note(found)
+        return self._perform(operations.get_one(key, hint))
 
     def get_into(self, key: Key, buffer: Buffer) -> int:
         """Read one key into a buffer; bytes written, or -1: no such key. A failure raises."""
-        return self._perform(operations.get_one_into(key, buffer))
+        return self._execute(Request.get_into((key,), (buffer,)), written_to_one)
 
     def exists(self, key: Key) -> bool:
         """Return whether one key exists. A failure raises."""
@@ -177,6 +184,21 @@ class Store:
         """Wait for calls in progress, close the store. May be called again."""
         self._session.close()
         self._finalizer.detach()
+
+    def _execute(self, request: Request, conclude: Callable[[Request], T]) -> T:
+        """Execute the one request of a call, and let go of the caller's buffers."""
+        columns, port = request.columns, self._session.port
+        try:
+            if columns.count > 0:
+                port.run(request)
+            else:
+                port.check_open()
+            return conclude(request)
+        except (StoreUnavailableError, KVTimeoutError) as error:
+            explain(error, port.explain())
+            raise
+        finally:
+            columns.release()
 
     def _perform(self, steps: Steps[T]) -> T:
         port = self._session.port

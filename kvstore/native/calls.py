@@ -1,5 +1,8 @@
 """Which calls into a store are in progress, so that it is freed under none of them.
 
+A call leaves a mark when it enters and takes one away when it leaves, which a list does in one step
+without a lock; only whoever finds that the store takes no more calls goes by the lock.
+
 States: open ──refuse()──► refusing ──when no call is in progress──► idle.
         any state ──fork, in the child──► forked, for good.
 
@@ -17,16 +20,14 @@ from kvstore.errors import ForkedError, StoreClosedError
 class Calls:
     """A context manager around each call; entering raises when the store takes no more."""
 
-    __slots__ = ("_changed", "_count", "_directory", "_lock", "_owner_pid", "_refusing", "forked")
+    __slots__ = ("_changed", "_directory", "_inside", "_owner_pid", "_shut", "forked")
 
     def __init__(self, directory: str) -> None:
         """Take calls from now on."""
         self._directory = directory
-        # Each call takes it twice: the lock itself costs a tenth of the condition around it.
-        self._lock = Lock()
-        self._changed = Condition(self._lock)
-        self._count = 0
-        self._refusing = False
+        self._changed = Condition(Lock())
+        self._inside: list[None] = []
+        self._shut = False
         self._owner_pid = os.getpid()
         self.forked = False
 
@@ -34,10 +35,12 @@ class Calls:
         """Count one call more."""
         if self.forked:
             self.check_not_forked()
-        with self._lock:
-            if self._refusing:
-                raise StoreClosedError(f"the store in {self._directory} is closed")
-            self._count += 1
+        # The mark comes before the look: whoever shuts the store looks for marks after that.
+        self._inside.append(None)
+        if self._shut:
+            self._inside.pop()
+            self._tell()
+            self.check()
 
     def __exit__(
         self,
@@ -46,17 +49,20 @@ class Calls:
         traceback: TracebackType | None,
     ) -> None:
         """Count one call less; in a child that forked within the call there is nobody to tell."""
-        if self.forked:
-            return
-        with self._lock:
-            self._count -= 1
-            if self._refusing and self._count == 0:
+        self._inside.pop()
+        if self._shut:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake whoever waits for the last call; it looks for marks with the lock held."""
+        if not self.forked:
+            with self._changed:
                 self._changed.notify_all()
 
     @property
     def refusing(self) -> bool:
         """Whether refuse() was called."""
-        return self._refusing
+        return self._shut
 
     def check_not_forked(self) -> None:
         """Raise ForkedError in the child of a fork."""
@@ -68,17 +74,17 @@ class Calls:
 
     def check(self) -> None:
         """Raise what entering would raise."""
-        self.check_not_forked()
-        if self._refusing:
+        if self.forked:
+            self.check_not_forked()
+        if self._shut:
             raise StoreClosedError(f"the store in {self._directory} is closed")
 
     def refuse(self) -> None:
         """Let no call enter any more."""
-        with self._lock:
-            self._refusing = True
+        self._shut = True
 
     def wait(self) -> None:
         """Return when no call is in progress; each ends by its own deadline."""
-        assert self._refusing
+        assert self._shut
         with self._changed:
-            self._changed.wait_for(lambda: self._count == 0)
+            self._changed.wait_for(lambda: not self._inside)

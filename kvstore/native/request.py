@@ -1,4 +1,4 @@
-"""One batch on its way to the C core: the kv_request with the columns it points at.
+"""One batch on its way to the C core: columns, with the kv_request that points at them.
 
 Guarantees: everything that the core may touch lives until the request is closed.
 Leaves to others: to close it only when the core is done (the run returned, or the tag was reaped).
@@ -27,26 +27,32 @@ class Operation(IntEnum):
     FLUSH = 9
 
 
-# Types that are looked up by name at each use would be half the cost of a request.
+# Types that are looked up by name at each use would be half the cost of a request, and members of
+# an enum are looked up by a call.
 REQUEST = ffi.typeof("kv_request *")
-ITEMS = ffi.typeof("kv_item *")
 STATS = ffi.typeof("kv_item_stat *")
+
+GET, SET, STAT = Operation.GET, Operation.SET, Operation.STAT
 
 IMMEDIATE = frozenset((Operation.EXISTS, Operation.MATCH_PREFIX, Operation.STAT))
 
 
 class Request:
-    """A batch of one operation; a context manager that lets go of the caller's buffers."""
+    """A batch of one operation; a context manager that lets go of the caller's buffers.
 
-    __slots__ = ("_operation", "_request", "columns")
+    Its *pointer*, the kv_request, is for kvstore.native alone.
+    """
+
+    __slots__ = ("_operation", "columns", "pointer")
 
     def __init__(self, operation: Operation, columns: Columns) -> None:
-        """Point a kv_request at the columns, which the request owns from here on."""
+        """Ask for *operation* of the columns, which the request owns from here on."""
         self.columns = columns
-        self._request = request = ffi.new(REQUEST)
-        request.items = ffi.cast(ITEMS, columns.address)
-        request.count = columns.count
-        self.operation = operation
+        self.pointer = ffi.cast(REQUEST, columns.request_address)
+        self._operation = operation
+        self.pointer.operation = operation
+        if operation is STAT:
+            self.pointer.stats = ffi.cast(STATS, columns.stat_address)
 
     @classmethod
     def of_keys(cls, operation: Operation, keys: Keys) -> Self:
@@ -56,15 +62,15 @@ class Request:
     @classmethod
     def set(cls, keys: Keys, values: Buffers, *, ttl_ms: int, if_absent: bool) -> Self:
         """Make a set; *ttl_ms* 0 stands for the store's default."""
-        request = cls(Operation.SET, Columns(keys, values))
-        request._request.ttl_ms = ttl_ms
-        request._request.if_absent = if_absent
+        request = cls(SET, Columns(keys, values))
+        request.pointer.ttl_ms = ttl_ms
+        request.pointer.if_absent = if_absent
         return request
 
     @classmethod
     def get_into(cls, keys: Keys, buffers: Buffers) -> Self:
         """Make a get into the caller's buffers."""
-        return cls(Operation.GET, Columns(keys, buffers, writable=True))
+        return cls(GET, Columns(keys, buffers, writable=True))
 
     def __enter__(self) -> Self:
         """Return the request."""
@@ -91,9 +97,7 @@ class Request:
     @operation.setter
     def operation(self, operation: Operation) -> None:
         self._operation = operation
-        self._request.operation = operation
-        if operation is Operation.STAT:
-            self._request.stats = ffi.cast(STATS, self.columns.stat_address)
+        self.pointer.operation = operation
 
     @property
     def immediate(self) -> bool:
@@ -103,23 +107,18 @@ class Request:
     @property
     def matched(self) -> int:
         """How many leading keys a MATCH_PREFIX found."""
-        return int(self._request.matched)
+        return int(self.pointer.matched)
 
     @property
     def status(self) -> int:
         """Why a batch without values was given up as a whole (kv_status); 0: it was not."""
-        return int(self._request.status)
+        return int(self.pointer.status)
 
     @property
     def tag(self) -> int:
         """The number under which a queue reports that the request is done."""
-        return int(self._request.tag)
+        return int(self.pointer.tag)
 
     @tag.setter
     def tag(self, tag: int) -> None:
-        self._request.tag = tag
-
-    @property
-    def pointer(self) -> object:
-        """The kv_request, for kvstore.native alone."""
-        return self._request
+        self.pointer.tag = tag

@@ -209,6 +209,26 @@ static int take_tuples(columns *self, PyObject *keys, PyObject *values)
     return 0;
 }
 
+/* Of a batch that was put together long ago nothing is in the cache, and objects lie scattered: what
+ * will be looked at is asked for that many keys ahead, all at once. */
+#define AHEAD_COUNT 16
+#define LINE_SIZE 64
+
+static void ask_ahead(const columns *self, Py_ssize_t index)
+{
+    const char *key = (const char *)PyTuple_GetItem(self->keys, index);
+
+    __builtin_prefetch(key, 1);
+    __builtin_prefetch(key + LINE_SIZE);
+    if (self->values != NULL) { /* a memoryview is two lines and a half, all of them read */
+        const char *value = (const char *)PyTuple_GetItem(self->values, index);
+
+        __builtin_prefetch(value, 1);
+        __builtin_prefetch(value + LINE_SIZE, 1);
+        __builtin_prefetch(value + 2 * LINE_SIZE);
+    }
+}
+
 static int fill_items(columns *self)
 {
     self->items = PyMem_Calloc((size_t)self->count + 1, sizeof(kv_item));
@@ -218,7 +238,13 @@ static int fill_items(columns *self)
         PyErr_NoMemory();
         return -1;
     }
+    self->request.items = self->items;
+    self->request.count = (uint32_t)self->count;
+    for (Py_ssize_t i = 0; i < AHEAD_COUNT && i < self->count; i++)
+        ask_ahead(self, i);
     for (Py_ssize_t i = 0; i < self->count; i++) {
+        if (i + AHEAD_COUNT < self->count)
+            ask_ahead(self, i + AHEAD_COUNT);
         if (key_of(&self->items[i], PyTuple_GetItem(self->keys, i), i) < 0)
             return -1;
         if (self->values != NULL &&

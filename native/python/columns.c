@@ -19,6 +19,8 @@ static void release_all(columns *self)
     self->views = NULL;
     self->stats = NULL;
     self->items = NULL;
+    self->request.items = NULL;
+    self->request.stats = NULL;
     Py_CLEAR(self->values);
     Py_CLEAR(self->keys);
 }
@@ -83,6 +85,14 @@ static PyObject *columns_address(PyObject *object, void *unused)
     return self == NULL ? NULL : PyLong_FromUnsignedLongLong((uint64_t)(uintptr_t)self->items);
 }
 
+static PyObject *columns_request_address(PyObject *object, void *unused)
+{
+    columns *self = columns_held(object);
+
+    (void)unused;
+    return self == NULL ? NULL : PyLong_FromUnsignedLongLong((uint64_t)(uintptr_t)&self->request);
+}
+
 static PyObject *columns_stat_address(PyObject *object, void *unused)
 {
     columns *self = columns_held(object);
@@ -134,6 +144,8 @@ static PyMethodDef columns_methods[] = {
 
 static PyGetSetDef columns_attributes[] = {
     {"address", columns_address, NULL, "Address of the kv_item array.", NULL},
+    {"request_address", columns_request_address, NULL,
+     "Address of a kv_request of these items; it lives as long as the Columns.", NULL},
     {"stat_address", columns_stat_address, NULL,
      "Address of a kv_item_stat array, made at the first use.", NULL},
     {"count", columns_count, NULL, "How many keys.", NULL},

@@ -22,6 +22,7 @@
 
 typedef struct columns {
     PyObject_HEAD Py_ssize_t count;
+    kv_request request; /* of these items; the rest of it is the owner's to fill in */
     kv_item *items;
     kv_item_stat *stats; /* NULL until stat_address is asked for */
     PyObject *keys;      /* tuple of bytes and str: ours, whatever becomes of the caller's list */
