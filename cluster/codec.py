@@ -4,7 +4,8 @@
 
 Nodes, targets and chains are sorted by id and laid out by column, which is several times smaller
 and faster than records. A decoder accepts exactly what an encoder of its format version writes, and
-says what is wrong with anything else. The whole routing info is also checked for consistency.
+says what is wrong with anything else; but a record of a later release may have more fields at its
+end, which are passed over. The whole routing info is also checked for consistency.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -195,8 +196,8 @@ def _decode_nodes(fields: Fields) -> dict[NodeId, Node]:
     states = _states(fields, "states", NodeState, len(ids))
     incarnations = _column(fields, "incarnations", len(ids), ROUTING_VERSION_MAX)
     counts = _column(fields, "address counts", len(ids), ADDRESSES_MAX)
-    addresses = iter(_texts("addresses", fields.nested("addresses", sum(counts)).rest()))
-    racks = _texts("racks", fields.nested("racks", len(ids)).rest())
+    addresses = iter(_texts("addresses", fields.values("addresses", sum(counts))))
+    racks = _texts("racks", fields.values("racks", len(ids)))
     rows = zip(ids, kinds, states, incarnations, counts, racks, strict=True)
     return {
         NodeId(id): Node(

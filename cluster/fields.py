@@ -10,23 +10,26 @@ State = TypeVar("State", bound=IntEnum)
 
 
 class Fields:
-    """A list with an exact count of fields; every read takes the next one."""
+    """The fields of a record; every read takes the next one.
+
+    A later release may have more at the end, which this one does not know and passes over.
+    """
 
     def __init__(self, raw: object, name: str, count: int) -> None:
-        """Check that `raw` is a list of `count`."""
+        """Check that `raw` is a list of `count` fields at least."""
         if not isinstance(raw, list):
             raise MalformedRoutingError(f"{name}: a list belongs here")
-        if len(raw) != count:
+        if len(raw) < count:
             raise MalformedRoutingError(f"{name}: {len(raw)} fields, {count} belong here")
         self.name = name
-        self._fields: Iterator[object] = iter(raw)
+        self._fields: Iterator[object] = iter(raw[:count])
 
     def any(self) -> object:
         """Return the next field as it came: the caller checks it."""
         return next(self._fields)
 
     def rest(self) -> Iterator[object]:
-        """Return all fields that are left."""
+        """Return all known fields that are left."""
         return self._fields
 
     def integer(self, name: str, value_max: int) -> int:
@@ -59,8 +62,15 @@ class Fields:
             raise self._wrong(name, raw, f"a {kind.__name__}") from None
 
     def nested(self, name: str, count: int) -> "Fields":
-        """Return a list of exactly `count` fields."""
+        """Return a record of `count` fields."""
         return Fields(self.any(), f"{self.name}: {name}", count)
+
+    def values(self, name: str, count: int) -> Iterator[object]:
+        """Return the items of a list of exactly `count`, one for each of something else."""
+        raw = self.any()
+        if not isinstance(raw, list) or len(raw) != count:
+            raise self._wrong(name, raw, f"a list of {count}")
+        return iter(raw)
 
     def items(self, name: str, count_max: int) -> Iterator[object]:
         """Return the items of a list of at most `count_max`."""

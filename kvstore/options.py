@@ -145,3 +145,5 @@ class NodeOptions:
     """How long a connection may be without a request."""
     hello_timeout_s: float = 0.0
     """How long a connection may take to prove who it is."""
+    protocol_version_max: int = 0
+    """It speaks none above, so that what was changed can be changed back."""

@@ -205,6 +205,7 @@ typedef struct kv_node_options {
     uint64_t stall_timeout_ms;  /* a peer that neither sends the rest of a message nor takes a reply for so long is cut; 0: default */
     uint64_t idle_timeout_ms;   /* a connection without a request for so long is closed; 0: default */
     uint64_t hello_timeout_ms;  /* from accept to the end of hello; 0: default */
+    uint32_t protocol_version_max; /* speaks none above with anybody; 0: the newest */
 } kv_node_options;
 
 typedef struct kv_node kv_node;

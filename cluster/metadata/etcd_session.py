@@ -54,8 +54,10 @@ class EtcdSession:
     async def close(self) -> None:
         """End it, and its keys, now; where etcd cannot be reached, when its time has run out."""
         await self.stop()
-        with suppress(MetadataError):
-            await self._connection.send_once(REVOKE, wire.LeaseRevokeRequest(ID=self._id))
+        left_s = self._deadline_s - self._connection.clock_s()
+        with suppress(MetadataError, TimeoutError):
+            async with asyncio.timeout(max(0.0, left_s)):
+                await self._connection.send_once(REVOKE, wire.LeaseRevokeRequest(ID=self._id))
 
     async def abandon(self) -> None:
         """Stop renewing: the keys stay until the time has run out."""

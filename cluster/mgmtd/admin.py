@@ -4,7 +4,7 @@
     ---------------  ------------------------------------------  -----------------------------------
     status           -                                           see `status`
     create_chains    replicas=3 spares=0 slots=1024 seed=1       chains, spares, slot_table
-    drain_node       node                                        replacements, dissolved: [chain],
+    drain_node       node, force=False (True: room or not)       replacements, dissolved: [chain],
                                                                  left: to be asked for again
     resume_node      node                                        given_up: [target]
     remove_node      node (it is down, and in no chain)          node, targets
@@ -39,6 +39,7 @@ from kvstore.cluster.mgmtd.namespaces import create_namespace, list_namespaces, 
 from kvstore.cluster.mgmtd.new_chains import next_chain_id, put_row
 from kvstore.cluster.mgmtd.parameters import Parameters
 from kvstore.cluster.mgmtd.restart import restart_chain
+from kvstore.cluster.mgmtd.room import check_room
 from kvstore.cluster.mgmtd.settings import Settings
 from kvstore.cluster.mgmtd.situation import Situation
 from kvstore.cluster.mgmtd.slot_moves import key_of, planned, record_moves
@@ -99,6 +100,7 @@ def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object
     """Have each target of a node replaced by a spare of another, or its chain go without one."""
     draft = situation.draft
     node = _node(situation, parameters)
+    force = parameters.flag("force")
     rows = _rows(situation)
     plan = drain(rows, Spares(draft, situation.is_open).free, node.id, situation.settings.seed)
     going = plan.dissolved[:DISSOLVED_MAX]
@@ -111,6 +113,8 @@ def drain_node(situation: Situation, parameters: Parameters) -> dict[str, object
             f"node {node.id} cannot leave: no other node can take its targets, and no other chain"
             f" the slots of chains {_some(stuck)}; add targets to other nodes first"
         )
+    if not force:
+        check_room(draft, node.id, plan.moves[:MOVES_MAX], going, situation.members.measures())
     draft.put_node(replace(node, state=NodeState.DRAINING))
     left = len(plan.moves) + len(plan.dissolved) - len(going) - len(plan.moves[:MOVES_MAX])
     return {

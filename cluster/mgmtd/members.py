@@ -166,13 +166,17 @@ class Members:
             if member.alive(then_ns):
                 member.lease_end_ns = max(member.lease_end_ns, end_ns)
 
-    def used(self) -> dict[TargetId, int]:
-        """Return what each target holds, in bytes, as far as it was reported."""
+    def measures(self) -> dict[TargetId, Measures]:
+        """Return what was measured of each target, as far as it was reported."""
         return {
-            target: measures.used_bytes
+            target: measures
             for member in self._members.values()
             for target, measures in measured(member).items()
         }
+
+    def used(self) -> dict[TargetId, int]:
+        """Return what each target holds, in bytes, as far as it was reported."""
+        return {target: measures.used_bytes for target, measures in self.measures().items()}
 
     def _await_end(self, member: Member) -> None:
         """Look at a node when its lease ends; heartbeats only put that off."""

@@ -85,12 +85,24 @@ class Persistence:
         self._head = head
         self._revisions = revisions
         self._deltas_size = 0
+        self._storing = asyncio.Lock()
 
     async def save(self, proposal: Proposal) -> Stored:
         """Store a proposal, with a new base if that is due.
 
         NotPrimaryError where another one is primary by now.
         """
+        async with self._storing:
+            return await self._save(proposal)
+
+    async def change_secret(self, secret: bytes) -> None:
+        """Store that another secret is the cluster's from now on."""
+        async with self._storing:
+            head = replace(self._head, verifier=verifier_of(secret, self._head.cluster))
+            await self._transact([Put(HEAD_KEY, encode_head(head))])
+            self._head = head
+
+    async def _save(self, proposal: Proposal) -> Stored:
         operations = [
             Delete(key) if value is None else Put(key, value)
             for key, value in proposal.records.items()
@@ -155,10 +167,13 @@ class Loaded:
     """What leads from the base to the routing info in force."""
 
 
-async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
+async def take_over(
+    primary: Primary, secret: bytes, fresh: UUID, secret_before: bytes | None = None
+) -> Loaded:
     """Load what is stored, or begin a new cluster with the uuid `fresh`.
 
-    StoreAccessError where the cluster was made with another secret.
+    StoreAccessError where the cluster has another secret. Where it has still the one that this
+    mgmtd had before, `secret` is stored in its place.
     """
     store: MetadataStore = primary.store
     snapshot = await store.range(ROUTING)
@@ -168,7 +183,8 @@ async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
     if HEAD_KEY not in entries:
         return await _begin(primary, secret, fresh, revisions)
     head = decode_head(entries[HEAD_KEY].value)
-    if not hmac.compare_digest(head.verifier, verifier_of(secret, head.cluster)):
+    changed = not _verifies(head, secret)
+    if changed and (secret_before is None or not _verifies(head, secret_before)):
         raise StoreAccessError(
             f"cluster {head.cluster} was made with another secret: give every mgmtd the same one"
         )
@@ -177,6 +193,8 @@ async def take_over(primary: Primary, secret: bytes, fresh: UUID) -> Loaded:
     persistence = Persistence(primary, head, revisions)
     stale = [key for key in entries if is_page(key) and not _counts(key, head)]
     await persistence.clear(stale)
+    if changed:
+        await persistence.change_secret(secret)
     return Loaded(persistence, basis, base, deltas)
 
 
@@ -204,6 +222,10 @@ async def _encoded(delta: Delta) -> bytes:
 def verifier_of(secret: bytes, cluster: UUID) -> bytes:
     """Return what is stored of a secret: enough to know it again, not to learn it."""
     return hmac.new(secret, b"kvstore mgmtd\0" + cluster.bytes, sha256).digest()
+
+
+def _verifies(head: Head, secret: bytes) -> bool:
+    return hmac.compare_digest(head.verifier, verifier_of(secret, head.cluster))
 
 
 def encode_head(head: Head) -> bytes:

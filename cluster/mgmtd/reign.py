@@ -124,6 +124,10 @@ class Reign:
             return settled.result
         return self._later(ticket, timeout_s)
 
+    async def change_secret(self, secret: bytes) -> None:
+        """Store that another secret is the cluster's from now on."""
+        await self._persistence.change_secret(secret)
+
     def end(self, why: KVStoreError) -> None:
         """End it: nothing is answered or published any more."""
         if self.over.done():

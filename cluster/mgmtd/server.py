@@ -99,6 +99,7 @@ class Mgmtd:
         self._store = store
         self._settings = settings
         self._secret = secret
+        self._secret_before: bytes | None = None
         self._log = log
         self._primary_lease_s = primary_lease_s
         self._clock = clock
@@ -141,6 +142,20 @@ class Mgmtd:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
+    async def change_secret(self, secret: bytes) -> None:
+        """Prove another secret, and have it proven, on new connections; those that are there stay.
+
+        The primary stores which one counts. Whoever becomes primary with the new one before that
+        does it in its place.
+        """
+        if secret == self._secret:
+            return
+        if self.reign is not None:
+            await self.reign.change_secret(secret)
+        self._secret, self._secret_before = secret, self._secret
+        if self._service is not None:
+            self._service.secret = secret
+
     async def close(self) -> None:
         """Listen no more; give up the office, so that the next one need not wait."""
         self._closing = True  # it does not stand again for what it gives up
@@ -176,7 +191,10 @@ class Mgmtd:
 
     async def _reign(self, primary: Primary) -> None:
         assert self._service is not None
-        loaded = await take_over(primary, self._secret, uuid4())
+        secret = self._secret
+        loaded = await take_over(primary, secret, uuid4(), self._secret_before)
+        if secret != self._secret:  # changed meanwhile
+            await loaded.persistence.change_secret(self._secret)
         self.counts.reigns += 1
         reign = Reign(
             primary,

@@ -147,9 +147,7 @@ class MgmtdHello:
         raise MalformedMessageError(f"{kind.name} does not belong here")
 
     def _challenge(self, body: bytes, raw: list[object]) -> bytes:
-        if len(raw) < 4:
-            raise MalformedMessageError(f"hello: {len(raw)} fields, 4 belong here")
-        fields = Fields(raw[:4], "hello", 4)  # a later version may have more at its end
+        fields = Fields(raw, "hello", 4)
         low = fields.integer("lowest version", VERSION_MAX)
         high = fields.integer("highest version", VERSION_MAX)
         fields.binary("nonce", NONCE_SIZE)

@@ -105,12 +105,18 @@ def add_node(
 
 
 def drain_node(
-    url: URLArgument, node: NodeArgument, wait: WaitOption = False, as_json: JSONOption = False
+    url: URLArgument,
+    node: NodeArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where what it holds has no room elsewhere.")
+    ] = False,
+    wait: WaitOption = False,
+    as_json: JSONOption = False,
 ) -> None:
     """Have other targets take over what a node holds; then it can be stopped and removed.
 
     Where there are no spares for that, some chains give their slots to others, and their targets
-    take over.
+    take over. It is refused where those have no room; with --force targets in cache mode evict.
 
     Examples:
 
@@ -118,10 +124,10 @@ def drain_node(
     """
     with reporting(as_json=as_json) as report:
         options = options_of(url)
-        plan = operate(options, "drain_node", node=node)
+        plan = operate(options, "drain_node", node=node, force=force)
         finish(report, options, plan, wait)
         while wait and number_of(plan, "left"):
-            plan = operate(options, "drain_node", node=node)
+            plan = operate(options, "drain_node", node=node, force=force)
             wait_for_replacements(report, options)
 
 

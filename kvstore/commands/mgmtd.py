@@ -158,5 +158,5 @@ def manage(path: Path | None, flags: dict[str, object]) -> None:
     from kvstore.node.mgmtd import run_mgmtd
     from kvstore.node.mgmtd_config import MgmtdSource
 
-    if run_mgmtd(MgmtdSource(path, flags).load(), __version__):
+    if run_mgmtd(MgmtdSource(path, flags), __version__):
         raise typer.Exit(FAILURE)

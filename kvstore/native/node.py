@@ -56,6 +56,7 @@ class NativeNode:
         native.stall_timeout_ms = milliseconds(options.stall_timeout_s)
         native.idle_timeout_ms = milliseconds(options.idle_timeout_s)
         native.hello_timeout_ms = milliseconds(options.hello_timeout_s)
+        native.protocol_version_max = options.protocol_version_max
         node = ffi.new("kv_node **")
         message = ffi.new("char[]", lib.KV_MESSAGE_SIZE)
         self._check_open(lib.kv_node_open(native, node, message), message)

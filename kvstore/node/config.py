@@ -42,6 +42,8 @@ TARGETS_MAX = 64
 REACTORS_MAX = 256
 DEPTH_MAX = 4096
 DRAIN_TIMEOUT_S = 30.0
+PROTOCOL_VERSION_LIMIT = 255
+"""Of any release; one that it does not know yet holds nothing back."""
 
 
 class LogStyle(IntEnum):
@@ -94,6 +96,8 @@ class NodeConfig:
     stall_timeout_s: float = 0.0
     idle_timeout_s: float = 0.0
     hello_timeout_s: float = 0.0
+    protocol_version_max: int = 0
+    """The newest version that it speaks with clients and nodes; 0: that of this release."""
 
     @property
     def loopback(self) -> bool:
@@ -113,6 +117,7 @@ class NodeConfig:
             stall_timeout_s=self.stall_timeout_s,
             idle_timeout_s=self.idle_timeout_s,
             hello_timeout_s=self.hello_timeout_s,
+            protocol_version_max=self.protocol_version_max,
         )
 
 
@@ -340,6 +345,7 @@ NODE_PARSERS: Mapping[str, Parser] = {
     "stall_timeout_s": seconds_of,
     "idle_timeout_s": seconds_of,
     "hello_timeout_s": seconds_of,
+    "protocol_version_max": count_between(0, PROTOCOL_VERSION_LIMIT),
 }
 TARGET_PARSERS: Mapping[str, Parser] = {
     "memory": size_of,

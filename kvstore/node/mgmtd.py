@@ -1,7 +1,8 @@
 """mgmtd as a daemon, from its start to its end.
 
 starting ──metadata store open, listening──► running ──SIGTERM, SIGINT──► closing
-
+                                             │  ▲ SIGHUP: the secret is read again
+                                             └──┘
 Guarantees: the ready file appears when it answers, as primary or by naming the primary; a stop
 gives its office up, so that the next one need not wait for its lease.
 """
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from http import HTTPStatus
 
 import uvloop
@@ -24,24 +26,29 @@ from kvstore.errors import InvalidOptionError, KVStoreError
 from kvstore.node.daemon import metrics_page
 from kvstore.node.http import Endpoint, Page, open_endpoint, plain
 from kvstore.node.log import Log, make_log
-from kvstore.node.mgmtd_config import MgmtdConfig
+from kvstore.node.mgmtd_config import MgmtdConfig, MgmtdSource
 from kvstore.node.mgmtd_metrics import MgmtdCollector
 from kvstore.node.secret import MADE_NAME, NodeSecret, given_secret
 from kvstore.shared_secret import read_or_make_secret
 
+RELOADABLE = frozenset(("secret_file",))
+"""Keys that are taken over by SIGHUP; others need a restart."""
 
-def run_mgmtd(config: MgmtdConfig, release: str) -> int:
+
+def run_mgmtd(source: MgmtdSource, release: str) -> int:
     """Run mgmtd until a signal ends it; the exit code."""
+    config = source.load()
     log = make_log(config.log, config.log_level).bind(role="mgmtd")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(MgmtdDaemon(config, release, log).run())
+        return runner.run(MgmtdDaemon(source, config, release, log).run())
 
 
 class MgmtdDaemon:
     """One mgmtd."""
 
-    def __init__(self, config: MgmtdConfig, release: str, log: Log) -> None:
+    def __init__(self, source: MgmtdSource, config: MgmtdConfig, release: str, log: Log) -> None:
         """Do nothing yet."""
+        self._source = source
         self._config = config
         self._release = release
         self._log = log
@@ -55,11 +62,15 @@ class MgmtdDaemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
         running: asyncio.Task[None] | None = None
+        reloading: asyncio.Task[None] | None = None
         failed = 0
         try:
             mgmtd = await self._start()
             running = asyncio.ensure_future(mgmtd.run())
+            reloading = asyncio.ensure_future(self._reload_when(reload, mgmtd))
             stopping = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -69,8 +80,36 @@ class MgmtdDaemon:
             self._log.error("failed", error=str(error), kind=type(error).__name__)
             failed = 1
         finally:
+            if reloading is not None:
+                reloading.cancel()
             await self._close(running)
         return failed
+
+    async def _reload_when(self, wanted: asyncio.Event, mgmtd: Mgmtd) -> None:
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await self._reload(mgmtd)
+
+    async def _reload(self, mgmtd: Mgmtd) -> None:
+        """Load the configuration again, and take the secret over."""
+        try:
+            config = await asyncio.to_thread(self._source.load)
+            changed = [
+                item.name
+                for item in fields(MgmtdConfig)
+                if getattr(self._config, item.name) != getattr(config, item.name)
+            ]
+            taken = replace(self._config, secret_file=config.secret_file)
+            secret = await asyncio.to_thread(secret_for, taken, os.environ)
+            await mgmtd.change_secret(secret.secret)
+        except (KVStoreError, OSError) as error:
+            self._log.error("not reloaded: it goes on as before", error=str(error))
+            return
+        self._config = taken
+        self._log.info("reloaded", changed=[key for key in changed if key in RELOADABLE])
+        if fixed := [key for key in changed if key not in RELOADABLE]:
+            self._log.warning("these changes need a restart", keys=fixed)
 
     async def _start(self) -> Mgmtd:
         config = self._config

@@ -80,7 +80,7 @@ bool kv_control_reply(const kv_control *control, kv_message_head *head, const ui
 {
     if (control->stage != CONTROL_REPLIES)
         return false;
-    *head = (kv_message_head){.version = KV_PROTOCOL_VERSION_MAX,
+    *head = (kv_message_head){.version = control->session->version,
                               .kind = KV_MESSAGE_CONTROL_REPLY,
                               .flags = (uint16_t)control->kind,
                               .count = control->result < 0 ? (uint32_t)-control->result : 0,
@@ -348,10 +348,12 @@ void kv_control_close(kv_node *node)
 }
 
 /* Bytes that the reply may come to; 0: the body is not what its kind wants. */
-static uint32_t reply_room(uint32_t kind, const uint8_t *body, uint32_t body_size)
+static uint32_t reply_room(uint32_t version, uint32_t kind, const uint8_t *body, uint32_t body_size)
 {
     uint32_t wanted = 0;
 
+    if (version < KV_PROTOCOL_VERSION_DIGEST && kv_stored_by_parts(kind, body_size))
+        return 0;
     switch (kind) {
     case KV_CONTROL_LIST:
     case KV_CONTROL_LIST_STORED:
@@ -474,7 +476,7 @@ void kv_control_begin(kv_session *session, const kv_message_head *head, const ui
     bool has_body = head->columns_size > KV_MESSAGE_CRC_SIZE;
     uint32_t body_size = has_body ? head->columns_size - KV_MESSAGE_CRC_SIZE : 0;
     const uint8_t *body = has_body ? columns + KV_MESSAGE_CRC_SIZE : columns;
-    uint32_t room = reply_room(head->flags, body, body_size);
+    uint32_t room = reply_room(head->version, head->flags, body, body_size);
     kv_control *control;
 
     if (room == 0 || session->control) {

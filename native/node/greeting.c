@@ -50,6 +50,7 @@ int kv_greeting_begin(kv_session *session)
         .stall_timeout_ms = (uint32_t)(settings->stall_ns / 1000000),
         .node = settings->node,
         .run = settings->run,
+        .version_max = settings->version_max,
     };
     uint8_t nonce[KV_NONCE_SIZE];
     kv_greeting *greeting = malloc(sizeof(*greeting));
@@ -95,14 +96,15 @@ static void greeting_done(kv_session *session)
     char text[KV_ADDRESS_TEXT_SIZE];
 
     session->rights = hello->grant.rights;
+    session->version = (uint8_t)hello->version;
     session->prefix_size = put_name(session->prefix, hello->names.tenant);
     session->prefix_size +=
         put_name(session->prefix + session->prefix_size, hello->names.name_space);
     memcpy(session->client, hello->names.client, KV_CLIENT_ID_SIZE);
     session->state = KV_SESSION_SERVES;
     kv_events_report(&loop->node->events, KV_EVENT_CONNECTED, 0, session->id,
-                     "%s: tenant %s, namespace %s", kv_session_address(session, text),
-                     hello->names.tenant, hello->names.name_space);
+                     "%s: tenant %s, namespace %s, version %u", kv_session_address(session, text),
+                     hello->names.tenant, hello->names.name_space, hello->version);
     kv_greeting_end(session);
 }
 

@@ -83,6 +83,7 @@ static int settings_fill(kv_node *node, const kv_node_options *options)
                                                 KV_NODE_CONNECTIONS_DEFAULT),
         .requests_max = (uint32_t)or_default(options->requests_max, KV_NODE_REQUESTS_DEFAULT),
         .rights = KV_RIGHT_READ | KV_RIGHT_WRITE | KV_RIGHT_ADMINISTER | KV_RIGHT_PEER,
+        .version_max = options->protocol_version_max,
         .reactor_driver = options->reactor_driver,
         .lent_connection = KV_NODE_LENT_CONNECTION_MAX,
     };

@@ -78,6 +78,7 @@ typedef struct kv_node_settings {
     uint32_t connections_max;
     uint32_t requests_max;
     uint32_t rights;
+    uint32_t version_max;  /* of the protocol; 0: the newest */
     uint32_t reactor_driver;
 } kv_node_settings;
 
@@ -226,6 +227,7 @@ struct kv_session {
     kv_node_request *incoming; /* its values are arriving */
     kv_control *control;
     uint32_t rights;
+    uint8_t version;       /* of the protocol, as agreed in hello */
     uint32_t pool;         /* whose memory its messages take */
     uint32_t in_flight;    /* requests whose last reply is not built */
     uint64_t lent;         /* what its requests may hold of the DRAM tier */

@@ -154,7 +154,7 @@ static void reply_encode(kv_window *window, kv_outgoing_reply *reply, kv_loop *l
                           .status = reply->last ? request->status : KV_OK,
                           .matched = reply->last ? request->request.matched : 0,
                           .count = reply->item_count};
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+    kv_message_head head = {.version = request->session->version,
                             .kind = KV_MESSAGE_REPLY,
                             .flags = reply->last ? KV_REPLY_LAST : 0,
                             .count = reply->item_count,
@@ -190,7 +190,7 @@ static void answer_encode(kv_window *window, kv_outgoing_reply *reply)
                               .count = reply->item_count,
                               .chain_version = request->chain_version,
                               .statuses = statuses};
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+    kv_message_head head = {.version = request->session->version,
                             .kind = KV_MESSAGE_FORWARDED,
                             .count = reply->item_count,
                             .request = request->id};

@@ -200,7 +200,9 @@ static void timer_start(kv_peer *peer, uint64_t due_ns)
 static void socket_connected(kv_socket *socket, int error)
 {
     kv_peer *peer = KV_CONTAINER(socket, kv_peer, socket);
-    kv_hello_names names = {.tenant = "default", .name_space = "default"};
+    kv_hello_names names = {.tenant = "default",
+                            .name_space = "default",
+                            .version_max = peer->loop->node->settings.version_max};
     uint8_t nonce[KV_NONCE_SIZE];
     int size = -ENOMEM;
 

@@ -37,7 +37,8 @@ typedef struct kv_peer_aim {
 typedef struct kv_peer_sender {
     /* The most that the columns may come to. */
     uint32_t (*columns_size)(kv_peer_message *message);
-    /* Write columns; `head` has everything but its sizes and kind. Returns their size. */
+    /* Write columns, as head->version has them; `head` has everything but its sizes and kind. Returns
+     * their size. */
     uint32_t (*encode)(kv_peer_message *message, kv_message_head *head, uint8_t *columns);
     /* Size of the value of item i, and where it is; NULL: no values. */
     uint32_t (*value_size)(kv_peer_message *message, uint32_t i);
@@ -47,6 +48,10 @@ typedef struct kv_peer_sender {
     int (*answered)(kv_peer_message *message, const kv_message_head *head, const uint8_t *columns);
     /* Of CONTROL: bytes of the reply's body, in order; NULL for others. */
     void (*body)(kv_peer_message *message, const uint8_t *bytes, uint32_t size);
+    /* Of the protocol, that knows it; 0: any. With an older one it is not sent, but IDLE, and
+     * `unspoken` is called. */
+    uint8_t version_min;
+    void (*unspoken)(kv_peer_message *message);
     /* After kv_peer_drop that said false: it is IDLE. */
     void (*freed)(kv_peer_message *message);
 } kv_peer_sender;
@@ -101,6 +106,7 @@ struct kv_peer {
     kv_hello *hello;
     kv_secret *secret;
     kv_hello_grant grant;
+    uint8_t version;       /* READY: of the protocol, as agreed in hello */
     kv_random random;
     kv_list waiting;
     kv_list sending;

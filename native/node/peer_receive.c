@@ -19,6 +19,7 @@ static bool welcome(kv_peer *peer)
     if (!(peer->hello->grant.rights & KV_RIGHT_PEER) || peer->hello->grant.requests_max == 0)
         return broken(peer, -EACCES, "it grants no right to forward updates");
     peer->grant = peer->hello->grant;
+    peer->version = (uint8_t)peer->hello->version;
     peer->state = KV_PEER_READY;
     peer->heard_ns = kv_clock_ns();
     peer->not_before_ns = 0;
@@ -143,6 +144,8 @@ static int take(kv_peer *peer)
         error = kv_message_decode(bytes, &peer->head);
         if (error < 0 || peer->head.columns_size > sizeof(peer->buffer) - KV_MESSAGE_HEAD_SIZE)
             return broken(peer, error < 0 ? error : -EMSGSIZE, NULL) ? 1 : -1;
+        if (peer->state == KV_PEER_READY && peer->head.version != peer->version)
+            return broken(peer, -EPROTONOSUPPORT, NULL) ? 1 : -1;
         peer->head_known = true;
     }
     size = KV_MESSAGE_HEAD_SIZE + peer->head.columns_size;

@@ -21,7 +21,7 @@ static uint64_t values_size(kv_peer_message *message)
 /* False: no memory. */
 static bool message_encode(kv_peer *peer, kv_peer_message *message)
 {
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+    kv_message_head head = {.version = peer->version,
                             .kind = (uint8_t)message->kind,
                             .flags = (uint16_t)peer->aim.pool,
                             .request = ++peer->request_last};
@@ -54,6 +54,20 @@ void kv_peer_message_rest(kv_peer *peer, kv_peer_message *message)
     kv_list_remove(&message->link);
 }
 
+/* Messages that the other end would not know are not sent. */
+static void unspoken_end(kv_peer *peer)
+{
+    while (!kv_list_empty(&peer->waiting)) {
+        kv_peer_message *message = KV_CONTAINER(peer->waiting.next, kv_peer_message, link);
+
+        if (message->sender->version_min <= peer->version)
+            return;
+        kv_list_remove(&message->link);
+        message->state = KV_PEER_IDLE;
+        message->sender->unspoken(message);
+    }
+}
+
 /* The next message that may be sent now; NULL: none. */
 static kv_peer_message *message_next(kv_peer *peer)
 {
@@ -62,6 +76,7 @@ static kv_peer_message *message_next(kv_peer *peer)
     kv_peer_message *message;
     uint64_t now_ns;
 
+    unspoken_end(peer);
     if (kv_list_empty(&peer->waiting) || peer->in_flight >= (peer->probing ? 1 : limit))
         return NULL;
     now_ns = kv_clock_ns();

@@ -165,6 +165,8 @@ static const char *misplaced(kv_session *session, const kv_message_head *head)
 
     if (session->state == KV_SESSION_GREETS)
         return hello ? NULL : "a message came before hello was over";
+    if (head->version != session->version)
+        return "a message has another version than was agreed";
     if (head->kind == KV_MESSAGE_REQUEST || head->kind == KV_MESSAGE_FORWARD) {
         if (session->in_flight >= session->loop->node->settings.requests_max)
             return "more requests are in flight than were granted";

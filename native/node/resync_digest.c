@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t object_count(const kv_resync *resync)
 {
@@ -79,6 +80,11 @@ void kv_resync_digest_take(kv_resync *resync)
 
     for (uint32_t i = 0; i < kv_digest_parts(&digest->cut); i++)
         digest->sums[i] -= kv_endian_load_u64(theirs + (size_t)i * 8);
+}
+
+void kv_resync_digest_forgo(kv_resync *resync)
+{
+    memset(resync->digest.differing, 0xff, kv_digest_parts(&resync->digest.cut) / 8);
 }
 
 void kv_resync_digest_compare(kv_resync *resync)

@@ -191,10 +191,23 @@ static int digest_answered(kv_peer_message *message, const kv_message_head *head
     return error;
 }
 
+/* Then each key is named. */
+static void digest_unspoken(kv_peer_message *message)
+{
+    kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
+
+    resync->asked = false;
+    kv_resync_digest_forgo(resync);
+    resync->cursor = UINT64_MAX;
+    kv_resync_look(resync);
+}
+
 static const kv_peer_sender digest_sender = {.columns_size = digest_columns_size,
                                              .encode = digest_encode,
                                              .answered = digest_answered,
                                              .body = digest_body,
+                                             .version_min = KV_PROTOCOL_VERSION_DIGEST,
+                                             .unspoken = digest_unspoken,
                                              .freed = message_freed};
 
 /* ---- lists ---- */
@@ -207,10 +220,18 @@ static uint32_t list_columns_size(kv_peer_message *message)
            kv_digest_parts(&resync->digest.cut) / 8;
 }
 
+/* The parts that differ. */
+static void filter_store(const kv_resync_digest *digest, uint8_t *body)
+{
+    kv_endian_store_u64(body, digest->cut.seed);
+    kv_endian_store_u32(body + 8, digest->cut.bits);
+    memcpy(body + KV_STORED_FILTER_SIZE, digest->differing, kv_digest_parts(&digest->cut) / 8);
+}
+
 static uint32_t list_encode(kv_peer_message *message, kv_message_head *head, uint8_t *columns)
 {
     kv_resync *resync = KV_CONTAINER(message, kv_resync, message);
-    const kv_resync_digest *digest = &resync->digest;
+    uint32_t size = KV_MESSAGE_CRC_SIZE + KV_STORED_LIST_SIZE;
     uint8_t *body = columns + KV_MESSAGE_CRC_SIZE;
 
     resync->body_filled = 0;
@@ -218,12 +239,12 @@ static uint32_t list_encode(kv_peer_message *message, kv_message_head *head, uin
     head->count = kv_chain_aim(resync->chain).target;
     kv_endian_store_u64(body, resync->cursor);
     kv_endian_store_u32(body + 8, LIST_SIZE);
-    body += KV_STORED_LIST_SIZE;
-    kv_endian_store_u64(body, digest->cut.seed);
-    kv_endian_store_u32(body + 8, digest->cut.bits);
-    memcpy(body + KV_STORED_FILTER_SIZE, digest->differing, kv_digest_parts(&digest->cut) / 8);
-    kv_message_seal(columns, list_columns_size(message));
-    return list_columns_size(message);
+    if (head->version >= KV_PROTOCOL_VERSION_DIGEST) { /* before it all are listed */
+        filter_store(&resync->digest, body + KV_STORED_LIST_SIZE);
+        size = list_columns_size(message);
+    }
+    kv_message_seal(columns, size);
+    return size;
 }
 
 static void list_body(kv_peer_message *message, const uint8_t *bytes, uint32_t size)

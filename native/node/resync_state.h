@@ -80,6 +80,8 @@ void kv_resync_digest_end(kv_resync *resync);
 /* The page, of own objects, counts; so does the successor's reply. */
 void kv_resync_digest_add(kv_resync *resync);
 void kv_resync_digest_take(kv_resync *resync);
+/* The successor has no digests: every part counts as differing. */
+void kv_resync_digest_forgo(kv_resync *resync);
 /* Everything counts by now. */
 void kv_resync_digest_compare(kv_resync *resync);
 /* Whether the key lies in a part that is not alike. */

@@ -47,9 +47,17 @@ static void freed(kv_peer_message *message)
     question->asked = question->dropping = false;
 }
 
+/* The answers to forwards must do. */
+static void unspoken(kv_peer_message *message)
+{
+    KV_CONTAINER(message, kv_space_question, message)->asked = false;
+}
+
 static const kv_peer_sender sender = {.columns_size = columns_size,
                                       .encode = encode,
                                       .answered = answered,
+                                      .version_min = KV_PROTOCOL_VERSION_SPACE,
+                                      .unspoken = unspoken,
                                       .freed = freed};
 
 void kv_space_question_init(kv_space_question *question, kv_chain *chain, kv_loop *loop)

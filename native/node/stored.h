@@ -13,6 +13,13 @@
 #define KV_STORED_FILTER_SIZE 12u
 #define KV_STORED_DIGEST_SIZE 20u
 
+/* Whether a control is one that came with KV_PROTOCOL_VERSION_DIGEST. */
+static inline bool kv_stored_by_parts(uint32_t control, uint32_t body_size)
+{
+    return control == KV_CONTROL_DIGEST ||
+           (control == KV_CONTROL_LIST_STORED && body_size > KV_STORED_LIST_SIZE);
+}
+
 /* Room for the reply; 0: it is no such body. */
 uint32_t kv_stored_digest_room(const uint8_t *body, uint32_t body_size);
 /* `room` bytes for the reply: u64 cursor, entries as of kv_engine_list_stored. Returns its size;

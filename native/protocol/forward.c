@@ -82,9 +82,11 @@ _Static_assert(ANSWER_SIZE + KV_MESSAGE_COUNT_MAX <= KV_MESSAGE_COLUMNS_SIZE_MAX
                "the reply to any forward fits");
 _Static_assert(STATUS_MAX <= UINT8_MAX, "a status fits its column");
 
-static bool kind_known(uint32_t kind)
+static bool kind_known(uint32_t kind, uint32_t version)
 {
-    return kind >= KV_FORWARD_UPDATE && kind <= KV_FORWARD_SPACE;
+    if (kind == KV_FORWARD_SPACE)
+        return version >= KV_PROTOCOL_VERSION_SPACE;
+    return kind >= KV_FORWARD_UPDATE && kind < KV_FORWARD_SPACE;
 }
 
 /* What somebody holds, with its version and pin. */
@@ -230,7 +232,7 @@ uint32_t kv_forward_encode(const kv_wire_forward *forward, kv_forward_item_of *i
     uint8_t *keys, *at;
     uint32_t size;
 
-    assert(kind_known(forward->forward));
+    assert(kind_known(forward->forward, KV_PROTOCOL_VERSION_MAX));
     assert(operation_known(forward->forward, forward->operation));
     assert(has_items(forward->forward) == (forward->count > 0));
     assert(forward->count <= KV_MESSAGE_COUNT_MAX);
@@ -360,8 +362,9 @@ int kv_forward_decode(const kv_message_head *head, const uint8_t *columns, kv_wi
         return kv_message_refuse(-EBADMSG, message, "columns of %u bytes are no forward",
                                  head->columns_size);
     head_load(head, columns, forward);
-    if (!kind_known(forward->forward))
-        return kv_message_refuse(-EOPNOTSUPP, message, "forward %u is unknown", forward->forward);
+    if (!kind_known(forward->forward, head->version))
+        return kv_message_refuse(-EOPNOTSUPP, message, "forward %u is unknown to version %u",
+                                 forward->forward, head->version);
     if (!operation_known(forward->forward, forward->operation))
         return kv_message_refuse(-EOPNOTSUPP, message, "operation %u is unknown to forward %u",
                                  forward->operation, forward->forward);

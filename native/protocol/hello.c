@@ -49,6 +49,11 @@ bool kv_hello_grant_legal(const kv_hello_grant *grant)
            grant->values_size_max <= KV_MESSAGE_VALUES_SIZE_MAX;
 }
 
+uint32_t kv_hello_version_max(uint32_t told)
+{
+    return told > 0 && told < KV_PROTOCOL_VERSION_MAX ? told : KV_PROTOCOL_VERSION_MAX;
+}
+
 int kv_hello_wrap(uint8_t kind, uint32_t columns_size, uint8_t *out)
 {
     kv_message_head head = {
@@ -59,13 +64,14 @@ int kv_hello_wrap(uint8_t kind, uint32_t columns_size, uint8_t *out)
     return (int)(KV_MESSAGE_HEAD_SIZE + columns_size);
 }
 
-static int refusal_store(kv_refusal_kind kind, const char *reason, uint8_t *out)
+static int refusal_store(kv_refusal_kind kind, uint32_t version_max, const char *reason,
+                         uint8_t *out)
 {
     uint8_t *columns = out + KV_MESSAGE_HEAD_SIZE;
     size_t size = strnlen(reason, KV_MESSAGE_SIZE - 1);
 
     columns[KV_REFUSAL_AT_VERSION_MIN] = KV_PROTOCOL_VERSION_MIN;
-    columns[KV_REFUSAL_AT_VERSION_MAX] = KV_PROTOCOL_VERSION_MAX;
+    columns[KV_REFUSAL_AT_VERSION_MAX] = (uint8_t)version_max;
     kv_endian_store_u16(columns + KV_REFUSAL_AT_KIND, (uint16_t)kind);
     memcpy(columns + KV_REFUSAL_SIZE, reason, size);
     return kv_hello_wrap(KV_MESSAGE_REFUSAL, KV_REFUSAL_SIZE + (uint32_t)size, out);
@@ -74,7 +80,7 @@ static int refusal_store(kv_refusal_kind kind, const char *reason, uint8_t *out)
 int kv_hello_refuse(const char *reason, uint8_t *out)
 {
     assert(reason != NULL);
-    return refusal_store(KV_REFUSAL_OTHER, reason, out);
+    return refusal_store(KV_REFUSAL_OTHER, KV_PROTOCOL_VERSION_MAX, reason, out);
 }
 
 int kv_hello_fail(kv_hello *hello, int error, uint8_t *out, const char *format, ...)
@@ -91,7 +97,7 @@ int kv_hello_fail(kv_hello *hello, int error, uint8_t *out, const char *format, 
     va_start(arguments, format);
     vsnprintf(hello->reason, sizeof(hello->reason), format, arguments);
     va_end(arguments);
-    return hello->node ? refusal_store(kind, hello->reason, out) : 0;
+    return hello->node ? refusal_store(kind, hello->version_max, hello->reason, out) : 0;
 }
 
 void kv_hello_transcribe(kv_hello *hello, const uint8_t *message, uint32_t size)

@@ -37,6 +37,7 @@ typedef struct kv_hello_names {
     uint8_t client[KV_CLIENT_ID_SIZE];
     uint8_t token[KV_TOKEN_SIZE_MAX];
     uint32_t token_size;
+    uint32_t version_max;               /* client: offers none above; 0: KV_PROTOCOL_VERSION_MAX. Not sent with the names */
 } kv_hello_names;
 
 /* What WELCOME grants. Limits are at least 1, and at most those of message.h. */
@@ -49,6 +50,7 @@ typedef struct kv_hello_grant {
     uint32_t stall_timeout_ms;
     uint64_t node;
     uint64_t run;                /* random for each start of the node: update channels do not survive it */
+    uint32_t version_max;        /* node: speaks none above; 0: KV_PROTOCOL_VERSION_MAX. Not part of WELCOME */
 } kv_hello_grant;
 
 typedef enum kv_hello_state {
@@ -68,6 +70,7 @@ typedef struct kv_hello {
     kv_hello_names names;           /* node: of the client, valid when done */
     kv_hello_grant grant;           /* node: to give; client: received */
     uint32_t version;               /* agreed */
+    uint32_t version_max;           /* that this end speaks */
     uint8_t expected;               /* kv_message_kind that this end waits for */
     kv_sha256 transcript;
     char reason[KV_MESSAGE_SIZE];   /* failed: why */

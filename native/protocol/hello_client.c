@@ -24,7 +24,7 @@ static int hello_store(const kv_hello *hello, size_t tenant_size, size_t name_sp
     uint8_t *at = columns + KV_HELLO_SIZE;
 
     columns[KV_HELLO_AT_VERSION_MIN] = KV_PROTOCOL_VERSION_MIN;
-    columns[KV_HELLO_AT_VERSION_MAX] = KV_PROTOCOL_VERSION_MAX;
+    columns[KV_HELLO_AT_VERSION_MAX] = (uint8_t)hello->version_max;
     columns[KV_HELLO_AT_TENANT_SIZE] = (uint8_t)tenant_size;
     columns[KV_HELLO_AT_NAMESPACE_SIZE] = (uint8_t)name_space_size;
     kv_endian_store_u16(columns + KV_HELLO_AT_TOKEN_SIZE, (uint16_t)names->token_size);
@@ -58,6 +58,7 @@ int kv_hello_begin_client(kv_hello *hello, const kv_hello_names *names, const ui
         .secret = secret,
         .secret_size = secret_size,
         .names = *names,
+        .version_max = kv_hello_version_max(names->version_max),
         .expected = KV_MESSAGE_CHALLENGE,
     };
     memcpy(hello->nonce, nonce, KV_NONCE_SIZE);
@@ -80,7 +81,7 @@ int kv_hello_take_challenge(kv_hello *hello, const uint8_t *message, uint32_t co
         return kv_hello_fail(hello, -EBADMSG, out, "%u bytes are no CHALLENGE", columns_size);
     version = columns[KV_CHALLENGE_AT_VERSION];
     proven = columns[KV_CHALLENGE_AT_WANTS_PROOF] == 1;
-    if (version < KV_PROTOCOL_VERSION_MIN || version > KV_PROTOCOL_VERSION_MAX)
+    if (version < KV_PROTOCOL_VERSION_MIN || version > hello->version_max)
         return kv_hello_fail(hello, -EPROTONOSUPPORT, out,
                              "the node speaks version %u, which was not offered", version);
     if (!proven && hello->secret_size > 0)

@@ -23,6 +23,7 @@ void kv_hello_begin_node(kv_hello *hello, const kv_hello_grant *grant, const uin
         .secret = secret,
         .secret_size = secret_size,
         .grant = *grant,
+        .version_max = kv_hello_version_max(grant->version_max),
         .expected = KV_MESSAGE_HELLO,
     };
     memcpy(hello->nonce, nonce, KV_NONCE_SIZE);
@@ -37,16 +38,17 @@ static int version_agree(kv_hello *hello, const uint8_t *columns)
 
     if (low == 0 || low > high)
         return -EBADMSG;
-    if (low > KV_PROTOCOL_VERSION_MAX || high < KV_PROTOCOL_VERSION_MIN)
+    if (low > hello->version_max || high < KV_PROTOCOL_VERSION_MIN)
         return -EPROTONOSUPPORT;
-    hello->version = high < KV_PROTOCOL_VERSION_MAX ? high : KV_PROTOCOL_VERSION_MAX;
+    hello->version = high < hello->version_max ? high : hello->version_max;
     return 0;
 }
 
 /* What a newer client may add is beyond what this node can judge. */
-static bool hello_exact(const uint8_t *columns, uint32_t columns_size, size_t size)
+static bool hello_exact(const kv_hello *hello, const uint8_t *columns, uint32_t columns_size,
+                        size_t size)
 {
-    if (columns[KV_HELLO_AT_VERSION_MAX] > KV_PROTOCOL_VERSION_MAX)
+    if (columns[KV_HELLO_AT_VERSION_MAX] > hello->version_max)
         return columns_size >= size;
     return columns_size == size &&
            kv_endian_load_u16(columns + KV_HELLO_AT_FLAGS) <= KV_HELLO_FLAG_PROVES &&
@@ -54,8 +56,9 @@ static bool hello_exact(const uint8_t *columns, uint32_t columns_size, size_t si
 }
 
 /* Names and token, checked and copied. */
-static bool names_take(kv_hello_names *names, const uint8_t *columns, uint32_t columns_size)
+static bool names_take(kv_hello *hello, const uint8_t *columns, uint32_t columns_size)
 {
+    kv_hello_names *names = &hello->names;
     size_t tenant_size = columns[KV_HELLO_AT_TENANT_SIZE];
     size_t name_space_size = columns[KV_HELLO_AT_NAMESPACE_SIZE];
     uint32_t token_size = kv_endian_load_u16(columns + KV_HELLO_AT_TOKEN_SIZE);
@@ -63,7 +66,7 @@ static bool names_take(kv_hello_names *names, const uint8_t *columns, uint32_t c
     const char *name_space = tenant + tenant_size;
 
     if (token_size > KV_TOKEN_SIZE_MAX ||
-        !hello_exact(columns, columns_size,
+        !hello_exact(hello, columns, columns_size,
                      KV_HELLO_SIZE + tenant_size + name_space_size + token_size))
         return false;
     if (!kv_hello_name_legal(tenant, tenant_size) ||
@@ -108,8 +111,8 @@ int kv_hello_take_hello(kv_hello *hello, const uint8_t *message, uint32_t column
         return kv_hello_fail(hello, agreed, out, "the client speaks versions %u to %u, this node "
                                                  "%u to %u", columns[KV_HELLO_AT_VERSION_MIN],
                              columns[KV_HELLO_AT_VERSION_MAX], KV_PROTOCOL_VERSION_MIN,
-                             KV_PROTOCOL_VERSION_MAX);
-    if (agreed < 0 || !names_take(&hello->names, columns, columns_size))
+                             hello->version_max);
+    if (agreed < 0 || !names_take(hello, columns, columns_size))
         return kv_hello_fail(hello, -EBADMSG, out, "a HELLO has illegal names, sizes or versions");
     if (hello->secret_size > 0 &&
         !(kv_endian_load_u16(columns + KV_HELLO_AT_FLAGS) & KV_HELLO_FLAG_PROVES))

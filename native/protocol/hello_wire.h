@@ -90,6 +90,8 @@ void kv_hello_transcribe(kv_hello *hello, const uint8_t *message, uint32_t size)
 void kv_hello_prove(const kv_hello *hello, const char *role, const uint8_t *grant,
                     uint32_t grant_size, uint8_t proof[KV_PROOF_SIZE]);
 bool kv_hello_grant_legal(const kv_hello_grant *grant);
+/* The highest version that an end may speak: what it was told, or (0) the newest. */
+uint32_t kv_hello_version_max(uint32_t told);
 
 /* Messages that are whole and of the expected kind; columns_size is head->columns_size. */
 int kv_hello_take_hello(kv_hello *hello, const uint8_t *message, uint32_t columns_size,

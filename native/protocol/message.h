@@ -25,7 +25,9 @@
 #define KV_MESSAGE_CRC_SIZE 4u
 #define KV_MESSAGE_HELLO_VERSION 1u             /* of hello messages, whatever they negotiate */
 #define KV_PROTOCOL_VERSION_MIN 1u
-#define KV_PROTOCOL_VERSION_MAX 1u
+#define KV_PROTOCOL_VERSION_MAX 2u
+#define KV_PROTOCOL_VERSION_DIGEST 2u           /* knows CONTROL DIGEST, and LIST_STORED of some parts of the keys */
+#define KV_PROTOCOL_VERSION_SPACE 2u            /* knows FORWARD SPACE */
 #define KV_MESSAGE_COUNT_MAX 4096u              /* items of one message: clients cut larger batches */
 #define KV_MESSAGE_COLUMNS_SIZE_MAX (512u << 10)
 #define KV_MESSAGE_FORWARD_SIZE_MAX (1152u << 10) /* columns of a FORWARD: whatever one request asks for, with stored keys */

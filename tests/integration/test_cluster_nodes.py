@@ -6,11 +6,8 @@ All tests share one cluster of three nodes; each leaves it whole.
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +15,7 @@ from uuid import uuid4
 import pytest
 from integration.commands import Shell
 from integration.nodes import NodeProcess
+from integration.rounds import DEADLINE_S, updating, wait_for_rounds
 
 import kvstore
 from kvstore.cluster.local import bring_up, take_down, wait_until_whole
@@ -26,9 +24,6 @@ from kvstore.cluster.processes import send_signal, wait_for_end
 from kvstore.node.identity import Identity, read_identity, write_identity
 
 SMALL: dict[str, object] = {"memory": "96MiB", "capacity": "256MiB"}
-DEADLINE_S = 60.0
-ROUND = 100
-"""Keys of one round of updates."""
 
 
 @pytest.fixture(scope="module")
@@ -45,41 +40,6 @@ def cluster(directory: Path) -> Iterator[LocalCluster]:
     yield bring_up(directory, {})
     bring_up(directory, {})
     wait_until_whole(directory, DEADLINE_S)
-
-
-@contextmanager
-def updating(url: str) -> Iterator[threading.Event]:
-    """Write and read without a pause, on a client of its own; every answer must be right.
-
-    Yields an event that is set after each round.
-    """
-    stopping, went_round = threading.Event(), threading.Event()
-
-    def update() -> None:
-        with kvstore.connect_sync(url, timeout_s=DEADLINE_S) as store:
-            number = 0
-            while not stopping.is_set():
-                number += 1
-                value = b"%d" % number
-                keys = [f"updating/{index}" for index in range(ROUND)]
-                assert [kvstore.SetStatus.OK] * ROUND == store.batch_set(keys, [value] * ROUND)
-                assert [value] * ROUND == store.batch_get(keys)
-                went_round.set()
-
-    with ThreadPoolExecutor(1) as pool:
-        updates = pool.submit(update)
-        try:
-            yield went_round
-        finally:
-            stopping.set()
-            updates.result()
-
-
-def wait_for_rounds(went_round: threading.Event, count: int = 2) -> None:
-    """Return when so many rounds have ended, the first of which may have begun before."""
-    for _ in range(count):
-        went_round.clear()
-        assert went_round.wait(DEADLINE_S)
 
 
 def end(node: LocalProcess, number: signal.Signals) -> None:

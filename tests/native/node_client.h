@@ -23,6 +23,7 @@ typedef struct node_client {
     uint32_t timeout_ms;
     uint64_t chain_version; /* that requests name; 0: any */
     bool repeated;
+    uint8_t version;        /* agreed */
     kv_hello_names names;
     kv_hello_grant grant;
     char reason[KV_MESSAGE_SIZE];
@@ -155,6 +156,7 @@ static inline int client_greet(node_client *client, const char *secret)
     }
     error = hello->state == KV_HELLO_DONE ? 0 : hello->error;
     client->grant = hello->grant;
+    client->version = (uint8_t)hello->version;
     memcpy(client->reason, hello->reason, sizeof(client->reason));
     free(hello);
     return error;
@@ -210,7 +212,7 @@ static inline uint8_t *client_encode(node_client *client, const kv_request *requ
                             .count = request->count};
     uint32_t *indices = calloc(2 * (size_t)steps, sizeof(*indices));
     uint32_t *checksums = indices + steps;
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+    kv_message_head head = {.version = client->version,
                             .kind = KV_MESSAGE_REQUEST,
                             .count = request->count,
                             .request = ++client->request_last};
@@ -431,10 +433,9 @@ static inline void client_get(node_client *client, node_batch *batch, const char
 /* A control request and its reply: the bytes of the body, or a negative errno. The caller frees
  * *body. */
 static inline int64_t client_control(node_client *client, uint32_t kind, uint32_t target,
-                                     const void *body,
-                                     uint32_t body_size, uint8_t **reply)
+                                     const void *body, uint32_t body_size, uint8_t **reply)
 {
-    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX,
+    kv_message_head head = {.version = client->version,
                             .kind = KV_MESSAGE_CONTROL,
                             .flags = (uint16_t)kind,
                             .count = target,

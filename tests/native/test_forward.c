@@ -56,7 +56,7 @@ static void update_encode(update *all)
     all->columns = malloc(size);
     assert(all->columns != NULL);
     assert(kv_forward_encode(&all->forward, item_of, all, all->columns) == size);
-    all->head = (kv_message_head){.version = 1,
+    all->head = (kv_message_head){.version = KV_PROTOCOL_VERSION_MAX,
                                   .kind = KV_MESSAGE_FORWARD,
                                   .count = all->forward.count,
                                   .columns_size = size};
@@ -300,6 +300,20 @@ typedef struct wrong {
     int error;
 } wrong;
 
+static void a_question_of_space_is_unknown_to_version_1(void)
+{
+    update all = {.forward = {.forward = KV_FORWARD_SPACE, .chain_version = 9}};
+    char message[KV_MESSAGE_SIZE];
+    kv_wire_forward view;
+
+    update_encode(&all);
+    assert(kv_forward_decode(&all.head, all.columns, &view, message) == 0);
+    all.head.version = 1;
+    assert(kv_forward_decode(&all.head, all.columns, &view, message) == -EOPNOTSUPP);
+    assert(strstr(message, "forward 6 is unknown to version 1"));
+    free(all.columns);
+}
+
 /* Two items: versions at 64, expiries at 80, value sizes at 96, checksums at 104, flags at 112, key
  * sizes at 120, statuses at 124. */
 static void each_rule_has_its_reason(void)
@@ -437,6 +451,7 @@ int main(void)
     every_truncation_is_refused();
     every_damaged_byte_is_refused_or_means_another_update();
     each_rule_has_its_reason();
+    a_question_of_space_is_unknown_to_version_1();
     an_eviction_is_a_delete_of_nobody();
     heads_that_do_not_fit_are_refused();
     the_bytes_of_a_set_are_those_that_are_drawn();

@@ -13,7 +13,8 @@ static meeting again;
 static void expect_done(const meeting *all)
 {
     assert(all->client.state == KV_HELLO_DONE && all->node.state == KV_HELLO_DONE);
-    assert(all->client.version == 1 && all->node.version == 1);
+    assert(all->client.version == KV_PROTOCOL_VERSION_MAX);
+    assert(all->node.version == KV_PROTOCOL_VERSION_MAX);
     assert(memcmp(&all->client.grant, &grant, sizeof(grant)) == 0);
     assert(strcmp(all->node.names.tenant, "acme") == 0);
     assert(strcmp(all->node.names.name_space, "kv-cache") == 0);
@@ -184,14 +185,14 @@ static void versions_offer(meeting *all, uint8_t low, uint8_t high)
 static void a_client_of_later_versions_learns_what_the_node_speaks(void)
 {
     meeting_begin(&met, NULL, NULL, 1);
-    versions_offer(&met, 2, 9);
+    versions_offer(&met, 3, 9);
     meeting_step(&met, 0);
-    expect_failed(&met.node, -EPROTONOSUPPORT, "versions 2 to 9, this node 1 to 1");
+    expect_failed(&met.node, -EPROTONOSUPPORT, "versions 3 to 9, this node 1 to 2");
     assert(met.message[5] == KV_MESSAGE_REFUSAL);
     assert(met.message[KV_MESSAGE_HEAD_SIZE + 4] == KV_PROTOCOL_VERSION_MIN);
     assert(met.message[KV_MESSAGE_HEAD_SIZE + 5] == KV_PROTOCOL_VERSION_MAX);
     meeting_step(&met, 1);
-    expect_failed(&met.client, -EPROTONOSUPPORT, "this node 1 to 1");
+    expect_failed(&met.client, -EPROTONOSUPPORT, "this node 1 to 2");
 }
 
 static void versions_that_make_no_range_are_refused(void)
@@ -215,7 +216,7 @@ static void a_later_hello_may_have_more_in_it(void)
     message_resize(&met, met.size + 100);
     versions_offer(&met, 1, 9);
     meeting_step(&met, 0);
-    assert(met.node.state == KV_HELLO_WAITS && met.node.version == 1);
+    assert(met.node.state == KV_HELLO_WAITS && met.node.version == KV_PROTOCOL_VERSION_MAX);
     assert(met.message[5] == KV_MESSAGE_CHALLENGE);
 
     /* One that offers no later version may not. */
@@ -234,10 +235,53 @@ static void a_version_cannot_be_talked_down(void)
 
     meeting_begin(&met, SECRET, SECRET, 1);
     meeting_step(&met, 0);
-    met.message[KV_MESSAGE_HEAD_SIZE + 4] = 2;
+    met.message[KV_MESSAGE_HEAD_SIZE + 4] = 3;
     message_resign(met.message, met.size);
     meeting_step(&met, 1);
-    expect_failed(&met.client, -EPROTONOSUPPORT, "version 2");
+    expect_failed(&met.client, -EPROTONOSUPPORT, "version 3");
+}
+
+/* In either order of ends, and where both are held back. */
+static void ends_agree_on_the_highest_version_that_both_speak(void)
+{
+    static const uint32_t told[][3] = {{1, 0, 1}, {0, 1, 1}, {1, 1, 1}, {2, 1, 1}, {2, 9, 2}};
+
+    for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        kv_hello_names names = names_of("acme", "kv-cache", 5);
+        kv_hello_grant limited = grant;
+        uint8_t nonce[KV_NONCE_SIZE] = {1};
+
+        names.version_max = told[i][0];
+        limited.version_max = told[i][1];
+        kv_hello_begin_node(&met.node, &limited, SECRET, SECRET_SIZE, nonce);
+        met.size = kv_hello_begin_client(&met.client, &names, SECRET, SECRET_SIZE, nonce,
+                                         met.message);
+        meeting_run(&met, 4);
+        assert(met.client.state == KV_HELLO_DONE && met.node.state == KV_HELLO_DONE);
+        assert(met.client.version == told[i][2] && met.node.version == told[i][2]);
+    }
+}
+
+/* It says so, and a later client's HELLO may be longer than it knows. */
+static void a_node_that_is_held_back_is_as_one_of_that_version(void)
+{
+    kv_hello_grant limited = grant;
+    uint8_t nonce[KV_NONCE_SIZE] = {1};
+
+    limited.version_max = 1;
+    meeting_begin(&met, NULL, NULL, 1);
+    kv_hello_begin_node(&met.node, &limited, NULL, 0, nonce);
+    versions_offer(&met, 2, 2);
+    meeting_step(&met, 0);
+    expect_failed(&met.node, -EPROTONOSUPPORT, "versions 2 to 2, this node 1 to 1");
+    assert(met.message[KV_MESSAGE_HEAD_SIZE + 5] == 1);
+
+    meeting_begin(&met, NULL, NULL, 1);
+    kv_hello_begin_node(&met.node, &limited, NULL, 0, nonce);
+    met.message[KV_MESSAGE_HEAD_SIZE + 12] = 1;
+    message_resign(met.message, met.size);
+    meeting_step(&met, 0);
+    assert(met.node.state == KV_HELLO_WAITS && met.node.version == 1);
 }
 
 int main(void)
@@ -257,5 +301,7 @@ int main(void)
     versions_that_make_no_range_are_refused();
     a_later_hello_may_have_more_in_it();
     a_version_cannot_be_talked_down();
+    ends_agree_on_the_highest_version_that_both_speak();
+    a_node_that_is_held_back_is_as_one_of_that_version();
     return 0;
 }

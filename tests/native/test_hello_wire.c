@@ -169,16 +169,28 @@ static void a_refusal_says_why_in_printable_letters(void)
 
 static void each_message_has_the_bytes_it_always_had(void)
 {
-    static const uint32_t expected[4] = {0x28af7c07, 0x767d54f0, 0xa4531804, 0x5c5be51e};
+    static const uint32_t expected[KV_PROTOCOL_VERSION_MAX][4] = {
+        {0x28af7c07, 0x767d54f0, 0xa4531804, 0x5c5be51e},
+        {0x77636eb3, 0x94b0da7c, 0x9f1a678e, 0xa5446407},
+    };
 
-    meeting_begin(&met, SECRET, SECRET, 1);
-    for (int n = 0; n < 4; n++) {
-        assert(kv_checksum(0, met.message, (size_t)met.size) == expected[n]);
-        meeting_step(&met, n);
+    for (uint32_t version = 1; version <= KV_PROTOCOL_VERSION_MAX; version++) {
+        kv_hello_names names = names_of("acme", "kv-cache", 5);
+        uint8_t nonce[KV_NONCE_SIZE];
+
+        names.version_max = version;
+        meeting_begin(&met, SECRET, SECRET, 1);
+        memset(nonce, 1, sizeof(nonce));
+        met.size = kv_hello_begin_client(&met.client, &names, SECRET, SECRET_SIZE, nonce,
+                                         met.message);
+        for (int n = 0; n < 4; n++) {
+            assert(kv_checksum(0, met.message, (size_t)met.size) == expected[version - 1][n]);
+            meeting_step(&met, n);
+        }
     }
     met.size = kv_hello_refuse("draining", met.message);
     assert(met.size == 32 + 8 + 8);
-    assert(memcmp(met.message + 36, "\1\1\0\0draining", 12) == 0);
+    assert(memcmp(met.message + 36, "\1\2\0\0draining", 12) == 0);
 }
 
 int main(void)

@@ -142,7 +142,9 @@ static void oversize_is_cut_at_the_head(node_world *world)
 
     for (uint32_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         node_client client = client_open(world, 4);
-        kv_message_head head = {.version = 1, .kind = KV_MESSAGE_REQUEST, .columns_size = 100};
+        kv_message_head head = {.version = client.version,
+                                .kind = KV_MESSAGE_REQUEST,
+                                .columns_size = 100};
         uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
 
         kv_message_encode(&head, bytes);
@@ -175,7 +177,7 @@ static void a_message_for_clients_is_cut(node_world *world)
 {
     node_client client = client_open(world, 6);
     uint8_t columns[64] = {0};
-    kv_message_head head = {.version = 1, .kind = KV_MESSAGE_REPLY,
+    kv_message_head head = {.version = KV_PROTOCOL_VERSION_MAX, .kind = KV_MESSAGE_REPLY,
                             .columns_size = sizeof(columns)};
     uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
 

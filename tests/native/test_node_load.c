@@ -250,7 +250,7 @@ static void what_is_cancelled_is_answered(uint32_t reactor_driver)
     client_set(&client, &batch, "cancel", UINT32_MAX);
     for (uint32_t round = 0; round < 10; round++) {
         uint8_t bytes[KV_MESSAGE_HEAD_SIZE];
-        kv_message_head head = {.version = 1, .kind = KV_MESSAGE_CANCEL};
+        kv_message_head head = {.version = client.version, .kind = KV_MESSAGE_CANCEL};
 
         client_send(&client, batch_prepare(&batch, KV_OP_GET, "cancel", 0));
         head.request = client.request_last;

@@ -164,6 +164,45 @@ static void what_is_alike_is_not_named(void)
     chain_close(&world);
 }
 
+/* One end that speaks version 1 has no digests: every key is named, and all is as it should be. */
+static void without_digests_every_key_is_named(uint32_t older)
+{
+    enum { COUNT = 1000, CHANGED = 20, REMOVED = 5 };
+    node_world plan = world_plan(1);
+    node_batch batch = batch_make(COUNT, 100);
+    chain_world world;
+    node_client head;
+    uint64_t moved;
+
+    plan.options.protocol_version_max = older == 2 ? 1 : 0;
+    chain_open(&world, 2, &plan);
+    if (older < 2) {
+        world_stop(&world.nodes[older]);
+        world.nodes[older].options.protocol_version_max = 1;
+        world_start(&world.nodes[older]);
+        chain_address(&world, older);
+    }
+    chain_draw(&world, order, 2, false);
+    head = client_open(&world.nodes[0], 5);
+    client_set(&head, &batch, "many", 1);
+    chain_draw(&world, order, 1, false);
+    batch.request.count = CHANGED;
+    client_set(&head, &batch, "many", 2);
+    batch.request.count = REMOVED;
+    client_run(&head, batch_prepare(&batch, KV_OP_DELETE, "many", 0));
+    moved = moved_by(&world, 1);
+    chain_draw(&world, order, 1, true);
+    wait_synced(&world, 1);
+    moved = moved_by(&world, 1) - moved;
+    assert(chain_state_of(&world, 0).resync_compared == COUNT - REMOVED);
+    assert(moved > COUNT * 50);
+    holdings_agree(&world, 0, 1, COUNT - REMOVED);
+    client_close(&head);
+    batch.request.count = COUNT;
+    batch_free(&batch);
+    chain_close(&world);
+}
+
 static void run(uint32_t reactors)
 {
     node_world plan = world_plan(1);
@@ -182,5 +221,7 @@ int main(void)
     run(1);
     run(2);
     what_is_alike_is_not_named();
+    for (uint32_t older = 0; older < 3; older++)
+        without_digests_every_key_is_named(older);
     return 0;
 }

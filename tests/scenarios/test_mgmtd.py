@@ -202,11 +202,17 @@ class Cluster:
         state = MoveState.NONE
         if "moves" in words:
             state = MoveState[words[words.index("moves") + 1].upper()]
+        used_mib = capacity_mib = 0
+        if "holds" in words:
+            at = words.index("holds")
+            used_mib, capacity_mib = int(words[at + 1]), int(words[at + 3])
         return TargetReport(
             target=target,
             local=local,
             chain_version=version,
             settled="unsettled" not in words,
+            used_bytes=used_mib << 20,
+            capacity_bytes=capacity_mib << 20,
             move=self.orders[target].id if state else 0,
             move_state=state,
         )

@@ -181,6 +181,31 @@ def test_a_message_with_a_changed_byte_is_refused_or_consistent(
     assert decoded == decode_routing(encode_routing(decoded))
 
 
+@given(routing_infos(), routing_infos())
+@settings(max_examples=20)
+def test_what_a_later_release_has_more_is_passed_over(a: RoutingInfo, b: RoutingInfo) -> None:
+    delta = delta_between(a, replace(b, cluster=a.cluster))
+
+    assert a == decode_routing(with_more_fields(encode_routing(a)))
+    assert delta == decode_delta(with_more_fields(encode_delta(delta)))
+
+
+def with_more_fields(encoded: bytes) -> bytes:
+    """Routing info or a delta with a field more in every record."""
+    message: list[object] = msgpack.unpackb(encoded)
+    records, more = message[-11:] if message[0] == "delta" else message[-5:], ["more", 1]
+    for place, record in enumerate(records[:5]):
+        assert isinstance(record, list)
+        if place < 3:
+            record.append(more)
+        else:
+            for row in record:
+                row.append(more)
+    encoded = msgpack.packb([*message, more])
+    assert isinstance(encoded, bytes)
+    return encoded
+
+
 def test_another_format_version_is_refused_by_its_number() -> None:
     message = msgpack.unpackb(encode_routing(RoutingInfo()))
     message[1] = 2

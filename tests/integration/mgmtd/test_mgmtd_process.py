@@ -18,7 +18,7 @@ from kvstore.addresses import Address
 from kvstore.cluster.leases import LeaseTerms
 from kvstore.cluster.mgmtd.client import MgmtdClient
 from kvstore.cluster.states import LocalState
-from kvstore.errors import KVStoreError, MgmtdUnavailableError
+from kvstore.errors import KVStoreError, MgmtdUnavailableError, StoreAccessError
 from kvstore.node.agent import HEARTBEATS_A_LEASE
 
 needs_etcd = pytest.mark.skipif(not installed(), reason="etcd-server is not installed")
@@ -233,6 +233,36 @@ async def test_two_mgmtd_with_different_secrets_do_not_take_turns(
         assert "was made with another secret" in other.log.read_text()
     finally:
         leading.kill()
+
+
+async def test_the_secret_is_changed_without_a_restart(tmp_path: Path) -> None:
+    metadata = f"file://{tmp_path / 'metadata'}"
+    process = MgmtdProcess(tmp_path, metadata)
+    new = wrong(tmp_path).read_bytes()
+    try:
+        address = await process.address()
+        async with MgmtdClient([address], secret=SECRET, timeout_s=TIMEOUT_S) as connected:
+            await connected.routing()
+            (tmp_path / "secret").write_bytes(new)
+            process.process.send_signal(signal.SIGHUP)
+            await process.logged("reloaded")
+
+            async with MgmtdClient([address], secret=new, timeout_s=TIMEOUT_S) as client:
+                await client.routing()
+            with pytest.raises(StoreAccessError):
+                async with MgmtdClient([address], secret=SECRET, timeout_s=1.0) as client:
+                    await client.routing()
+            await connected.admin("status")  # what is connected stays so
+
+        # It is the cluster's secret for good.
+        assert 0 == process.stop()
+        process = MgmtdProcess(tmp_path, metadata, "--secret-file", str(tmp_path / "wrong"))
+        async with MgmtdClient(
+            [await process.address()], secret=new, timeout_s=TIMEOUT_S
+        ) as client:
+            await client.routing()
+    finally:
+        process.kill()
 
 
 def wrong(folder: Path) -> Path:

@@ -202,6 +202,19 @@ async def test_a_former_primary_stores_nothing(store: MetadataStore) -> None:
     assert RoutingVersion(1) == second.basis.routing.version
 
 
+async def test_a_secret_that_was_changed_is_stored_by_the_next_primary(
+    store: MetadataStore,
+) -> None:
+    primary = await elected(store)
+    await take_over(primary, SECRET, CLUSTER)
+
+    await take_over(primary, b"another", CLUSTER, SECRET)
+
+    await take_over(primary, b"another", CLUSTER)
+    with pytest.raises(StoreAccessError, match="another secret"):
+        await take_over(primary, SECRET, CLUSTER)
+
+
 async def test_another_secret_is_refused(store: MetadataStore) -> None:
     primary = await elected(store)
     await take_over(primary, SECRET, CLUSTER)

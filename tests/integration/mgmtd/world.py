@@ -181,6 +181,12 @@ class MgmtdProcess:
             await asyncio.sleep(0.01)
         return Address.parse(json.loads(self.ready.read_text())["listen"][0])
 
+    async def logged(self, event: str) -> None:
+        """Return once it has said so in its log."""
+        while f'"{event}"' not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            await asyncio.sleep(0.01)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
