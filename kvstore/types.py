@@ -299,6 +299,8 @@ class ChainState:
     """That it sent, or deleted."""
     move_state: int = 0
     """As MoveState in kvstore.cluster.mgmtd.messages."""
+    resync_vain_ms: int = 0
+    """For how long nothing that it feeds its successor has found room there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,6 +325,7 @@ typedef struct kv_chain_state {
     uint64_t move;              /* id of the move that it was given last; 0: none */
     uint64_t move_objects;      /* that were sent, or deleted */
     uint32_t move_state;        /* kv_move_state */
+    uint64_t resync_vain_ms;    /* for so long nothing that it feeds its successor has found room there */
 } kv_chain_state;
 
 /* Slots on their way from one chain to another: the tail of the one goes through what it holds, and sends it to the head of the other. */

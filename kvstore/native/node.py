@@ -304,4 +304,5 @@ def chain_state_of(state: Any) -> ChainState:
         move=state.move,
         move_state=state.move_state,
         move_objects=state.move_objects,
+        resync_vain_ms=state.resync_vain_ms,
     )

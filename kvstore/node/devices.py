@@ -19,6 +19,8 @@ SLOW_MS = 1000
 """A device with an operation that is out for so long is slow: operators are told."""
 STUCK_MS = 5000
 """A device of which no operation ends for so long does not answer."""
+NO_ROOM_MS = 5000
+"""A target that joins and takes nothing for so long is too small: operators are told."""
 WELL_S = 5.0
 """How long a device must not be slow before its target comes back."""
 
@@ -81,6 +83,11 @@ def remark_on(state: ChainState) -> str:
     remarks: list[str] = []
     if state.io_oldest_ms >= SLOW_MS:
         remarks.append("its device is slow")
+    if state.resync_vain_ms >= NO_ROOM_MS:
+        remarks.append(
+            f"its successor has had no room for {state.resync_vain_ms // 1000} s for what it lacks:"
+            " unpin or delete objects, or replace that target by a larger one"
+        )
     if state.damaged:
         remarks.append(f"{state.damaged} damaged values")
     return ", ".join(remarks)

@@ -93,6 +93,7 @@
 #define KV_NODE_RESYNC_FAILED_MS 100u  /* before it begins anew for another reason than the chain */
 #define KV_NODE_RESYNC_PAUSE_MS 20u    /* before a look at what was in the way */
 #define KV_NODE_RESYNC_KEPT_MS 20u     /* before what found no room is tried again */
+#define KV_NODE_RESYNC_KEPT_DOUBLED_MAX 6u /* the same, as long as nothing finds room: twice each time */
 #define KV_NODE_RESYNC_CORRUPT_MS 250u /* before what is corrupt here is tried again */
 #define KV_NODE_RESYNC_CORRUPT_TRIES 4u
 

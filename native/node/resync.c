@@ -49,11 +49,15 @@ void kv_resync_close(kv_resync *resync)
 
 void kv_resync_state(kv_resync *resync, kv_chain_state *state)
 {
+    uint64_t since_ns;
+
     /* Relaxed: figures for people. */
     state->resyncing = atomic_load_explicit(&resync->running, memory_order_relaxed);
     state->resync_compared = atomic_load_explicit(&resync->compared, memory_order_relaxed);
     state->resync_sent = atomic_load_explicit(&resync->sent, memory_order_relaxed);
     state->resync_sent_bytes = atomic_load_explicit(&resync->sent_bytes, memory_order_relaxed);
+    since_ns = atomic_load_explicit(&resync->vain_since_ns, memory_order_relaxed);
+    state->resync_vain_ms = since_ns > 0 ? (kv_clock_ns() - since_ns) / NS_PER_MS : 0;
 }
 
 static void pause_for(kv_resync *resync, uint64_t due_ns)
@@ -91,9 +95,16 @@ static const uint8_t *entry_next(kv_resync *resync)
     return entry;
 }
 
+static void vain_end(kv_resync *resync)
+{
+    resync->vain = 0;
+    atomic_store_explicit(&resync->vain_since_ns, 0, memory_order_relaxed);
+}
+
 void kv_resync_rest(kv_resync *resync)
 {
     resync->stage = KV_RESYNC_REST;
+    vain_end(resync);
     kept_drop(resync);
     kv_resync_digest_end(resync);
     free(resync->page);
@@ -108,12 +119,27 @@ void kv_resync_rest(kv_resync *resync)
 static void batch_keep(kv_resync *resync, kv_sync_batch *batch)
 {
     uint64_t pause_ms = kv_sync_tries(batch) > 0 ? KV_NODE_RESYNC_CORRUPT_MS
-                                                 : KV_NODE_RESYNC_KEPT_MS;
+                                                 : KV_NODE_RESYNC_KEPT_MS << resync->vain;
     uint64_t due_ns = kv_clock_ns() + pause_ms * NS_PER_MS;
 
-    if (resync->kept_count == 0 || due_ns < resync->kept_due_ns)
+    if (resync->kept_count == 0 || due_ns < resync->kept_due_ns || resync->vain > 0)
         resync->kept_due_ns = due_ns;
     resync->kept[resync->kept_count++] = batch;
+}
+
+/* Where nothing at all finds room, it is looked for less and less often, and people are told. */
+static void vain_note(kv_resync *resync, const kv_sync_batch *batch, const kv_sync_result *result)
+{
+    bool refused = kv_sync_count(batch) > 0 && kv_sync_tries(batch) == 0;
+
+    if (result->count > 0) {
+        vain_end(resync);
+    } else if (refused && !result->failed && resync->batch_count == 0) {
+        if (resync->vain == 0)
+            atomic_store_explicit(&resync->vain_since_ns, kv_clock_ns(), memory_order_relaxed);
+        if (resync->vain < KV_NODE_RESYNC_KEPT_DOUBLED_MAX)
+            resync->vain++;
+    }
 }
 
 void kv_resync_batch_ended(kv_resync *resync, kv_sync_batch *batch, const kv_sync_result *result)
@@ -126,6 +152,7 @@ void kv_resync_batch_ended(kv_resync *resync, kv_sync_batch *batch, const kv_syn
         resync->due_ns = kv_clock_ns() + KV_NODE_RESYNC_FAILED_MS * NS_PER_MS;
     }
     resync->probing = kv_sync_count(batch) > 0 && kv_sync_tries(batch) == 0;
+    vain_note(resync, batch, result);
     if (!result->failed) {
         atomic_fetch_add_explicit(&resync->sent, result->count, memory_order_relaxed);
         atomic_fetch_add_explicit(&resync->sent_bytes, result->size, memory_order_relaxed);
@@ -382,6 +409,7 @@ static void begin_anew(kv_resync *resync, uint64_t version)
 {
     resync->version = version;
     resync->failed = false;
+    vain_end(resync);
     kept_drop(resync);
     stage_begin(resync, KV_RESYNC_QUIET);
     atomic_store_explicit(&resync->compared, 0, memory_order_relaxed);

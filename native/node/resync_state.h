@@ -57,6 +57,7 @@ struct kv_resync {
     uint32_t kept_count;
     uint64_t kept_due_ns;
     bool probing;            /* something found no room: one batch at a time */
+    uint32_t vain;           /* batches in a row, each alone under way, that found no room */
     uint64_t due_ns;         /* nothing leaves before: the rate */
     uint64_t turns;          /* TELL: updates that had their turn before it; they end first */
     bool asked;              /* the message is under way */
@@ -64,6 +65,7 @@ struct kv_resync {
     bool failed;             /* something did not get there: begin anew */
     bool working;
     atomic_bool running;
+    _Atomic uint64_t vain_since_ns; /* the first of them; 0: none */
     _Atomic uint64_t compared;
     _Atomic uint64_t sent;
     _Atomic uint64_t sent_bytes;

@@ -217,6 +217,37 @@ static void a_smaller_target_joins_a_full_cache(const node_world *plan, uint32_t
     chain_close(&world);
 }
 
+/* What is pinned may not go: it is tried less and less often, and people are told since when. When
+ * it may, the target joins. */
+static void a_target_too_small_for_what_is_pinned_waits(const node_world *plan)
+{
+    enum { COUNT = 250, VALUE_MAX = 48000 };
+    static const uint64_t capacities[] = {24 * MIB, 8 * MIB};
+    node_batch batch = batch_make(COUNT, VALUE_MAX);
+    chain_world world;
+    uint64_t received;
+    node_client head;
+
+    caches_open(&world, plan, 2, capacities);
+    chain_draw(&world, order, 1, false);
+    pin(&world, &batch, "pinned");
+    chain_draw(&world, order, 1, true);
+    while (chain_state_of(&world, 0).resync_vain_ms == 0)
+        sched_yield();
+    received = world_statistics(&world.nodes[1]).received_bytes;
+    while (chain_state_of(&world, 0).resync_vain_ms < 1500)
+        sched_yield();
+    assert(world_statistics(&world.nodes[1]).received_bytes - received < 12 * MIB);
+    head = client_open(&world.nodes[0], 81);
+    client_run(&head, batch_prepare(&batch, KV_OP_UNPIN, "pinned", 0));
+    batch_expect(&batch, KV_OK);
+    client_close(&head);
+    world_event(&world.nodes[1], KV_EVENT_SYNCED);
+    assert(chain_state_of(&world, 0).resync_vain_ms == 0);
+    batch_free(&batch);
+    chain_close(&world);
+}
+
 /* The same where the number of objects is what is short. */
 static void objects_stay_within_their_limit(const node_world *plan)
 {
@@ -259,6 +290,7 @@ int main(void)
     the_next_head_goes_on(&plan);
     a_smaller_target_joins_a_full_cache(&plan, 1);
     a_smaller_target_joins_a_full_cache(&plan, 2);
+    a_target_too_small_for_what_is_pinned_waits(&plan);
     objects_stay_within_their_limit(&plan);
     plan.options.reactors = 2;
     plan.store.durability = KV_DURABILITY_MEMORY;

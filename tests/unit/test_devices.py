@@ -3,7 +3,16 @@
 from unit.chained_nodes import routing, state
 
 from kvstore.cluster.ids import TargetId
-from kvstore.node.devices import SLOW_MS, STUCK_MS, WELL_S, Devices, others_serving, remark_on
+from kvstore.cluster.mgmtd.wire import ERROR_SIZE_MAX
+from kvstore.node.devices import (
+    NO_ROOM_MS,
+    SLOW_MS,
+    STUCK_MS,
+    WELL_S,
+    Devices,
+    others_serving,
+    remark_on,
+)
 from kvstore.types import ChainState
 
 CHAIN = routing(3, c1="v1 1S 2S 3Y")
@@ -82,6 +91,10 @@ def test_who_else_serves() -> None:
 
 def test_what_operators_hear() -> None:
     assert "" == remark_on(state(1, io_oldest_ms=SLOW_MS - 1))
+    assert "" == remark_on(state(1, resync_vain_ms=NO_ROOM_MS - 1))
+    too_small = remark_on(state(1, resync_vain_ms=NO_ROOM_MS))
+    assert too_small.startswith("its successor has had no room for 5 s")
+    assert len(too_small) <= ERROR_SIZE_MAX
     assert "its device is slow, 2 damaged values" == remark_on(
         state(1, io_oldest_ms=SLOW_MS, damaged=2)
     )
