@@ -155,7 +155,8 @@ FOUL = {
     "wrong_magic": Head(Kind.REQUEST, magic=0x32_4D_56_4B).encode(),
     "another_protocol": b"GET /index.html HTTP/1.1\r\nHost: x\r\n\r\n",
     "damaged_head": flipped(get(b"key").encode(1), 9),
-    "unknown_version": Head(Kind.REQUEST, 1, 1, 60, version=2).encode(),
+    "unknown_version": Head(Kind.REQUEST, 1, 1, 60, version=3).encode(),
+    "version_not_agreed": Head(Kind.REQUEST, 1, 1, 60, version=2).encode(),
     "unknown_kind": Head(99).encode(),
     "oversize_columns": Head(Kind.REQUEST, 1, 1, COLUMNS_SIZE_MAX + 1).encode(),
     "columns_of_4_gib": Head(Kind.REQUEST, 1, 1, 0xFFFF_FFFF, 0xFFFF_FFFF).encode(),
@@ -206,7 +207,7 @@ def test_who_breaks_the_protocol_before_hello_is_cut(node: Node, name: str) -> N
 
 
 REFUSALS = {
-    "unknown_version": (replace(Names(), versions=(2, 9)).hello(True), "speaks versions 2 to 9"),
+    "unknown_version": (replace(Names(), versions=(3, 9)).hello(True), "speaks versions 3 to 9"),
     "versions_upside_down": (replace(Names(), versions=(2, 1)).hello(True), "illegal"),
     "empty_tenant": (replace(Names(), tenant=b"").hello(True), "illegal"),
     "illegal_namespace": (replace(Names(), name_space=b"a/b").hello(True), "illegal"),
@@ -225,7 +226,7 @@ def test_a_hello_that_will_not_do_is_refused_with_the_reason(node: Node, name: s
 
         refusal = client.message()
         assert Kind.REFUSAL == refusal.head.kind
-        assert (1, 1) == tuple(refusal.columns[:2])
+        assert (1, 2) == tuple(refusal.columns[:2])
         assert reason in refusal.columns[4:].decode()
         client.close_gracefully()
         expect_refused(node, client, before)

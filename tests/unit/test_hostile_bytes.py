@@ -141,7 +141,7 @@ def _altered_once(draw: st.DrawFn, part: object) -> object:
 
 def _replaced(draw: st.DrawFn, part: object) -> object:
     if type(part) is int and draw(st.booleans()):
-        return max(0, part + draw(st.integers(-2, 2)))  # off by one, or by two
+        return min(max(0, part + draw(st.integers(-2, 2))), 2**64 - 1)  # off by one, or by two
     if isinstance(part, bytes) and part and draw(st.booleans()):
         return draw(damaged(part))
     return draw(atoms)
