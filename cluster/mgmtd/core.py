@@ -243,10 +243,8 @@ class Core:
         for member in self._doubts.due(self.members, now_ns):
             self._probe(member, now_ns)
         unformed = self.settings.expected_nodes and not self.basis.routing.slot_tables
-        if self.members.due(now_ns) or unformed:
-            self._judge_due = True
-        if now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS:
-            self._repair_due = True
+        self._judge_due |= bool(unformed) or self.members.due(now_ns)
+        self._repair_due |= now_ns - self._repaired_ns >= REPAIR_MS * NS_A_MS
         if now_ns >= self._begun_ns + 2 * self.settings.terms.heartbeat_ms * NS_A_MS:
             for member in self.members:
                 # Whoever died with the primary before has nobody who noticed.

@@ -194,9 +194,11 @@ static void item_applied(sim_world *world, sim_target *target, sim_job *job, uin
     if (passed && job->update.source != KV_UPDATE_CLIENT)
         return; /* a syncing target does not have it yet */
     job->statuses[i] = (uint8_t)status;
-    if (!passed)
-        sim_target_fail(world, target, status == KV_NO_SPACE ? ENOSPC : EIO,
-                        "it cannot apply an update of its chain");
+    if (passed)
+        return;
+    sim_job_lose(target, job);
+    sim_target_fail(world, target, status == KV_NO_SPACE ? ENOSPC : EIO,
+                    "it cannot apply an update of its chain");
 }
 
 static void applied(sim_target *target, sim_job *job)

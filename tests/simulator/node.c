@@ -135,8 +135,7 @@ static void discard(sim_target *target)
     }
 }
 
-/* What it had not applied may be lost with it. */
-static void job_lose(sim_target *target, const sim_job *job)
+void sim_job_lose(sim_target *target, const sim_job *job)
 {
     if (job->update.state != KV_UPDATE_RUNNING || job->update.source == KV_UPDATE_SYNC ||
         job->update.applied)
@@ -175,7 +174,7 @@ static void target_die(sim_target *target, bool power)
 
     target->resync.active = false;
     for (at = target->jobs.next; at != &target->jobs; at = at->next)
-        job_lose(target, KV_CONTAINER(at, sim_job, place));
+        sim_job_lose(target, KV_CONTAINER(at, sim_job, place));
     replica_empty(target);
     while ((at = kv_list_pop(&target->jobs))) {
         sim_job *job = KV_CONTAINER(at, sim_job, place);

@@ -16,10 +16,12 @@ DRIFT_PPM_MAX = 10_000
 ENTRIES_A_KEY = 200
 """On average: what is looked at most has several times as many."""
 STORM_FAULTS = 12
-CALM_S = 2.0
+CALM_S = 3.0
 """On average: how many faults come without a pause, and how long that is."""
 LONGEST_LEASES = 1.6
 """How long a fault lasts at most: long enough for leases to run out."""
+TIGHT_KEYS = 40
+"""Of a chain, in a target of 1 MiB: sometimes it has no room for an update."""
 KIB = 1 << 10
 MIB = 1 << 20
 
@@ -127,8 +129,8 @@ def plan_of(seed: int) -> Plan:
     nodes = random.choice(counts[:3])
     chains = nodes * targets_per_node // replicas
     terms = _terms(random)
-    work_s = random.uniform(5.0, 15.0) * min(3.0, max(0.3, terms.lease_ms / 1000))
-    operations = int(work_s * random.choice([100, 300, 500, 1000]))
+    work_s = random.uniform(4.0, 11.0) * min(2.0, max(0.3, terms.lease_ms / 1000))
+    operations = int(work_s * random.choice([100, 300, 700, 1400]))
     durability = random.choice([Durability.DISK, Durability.SYNC])
     tight = random.random() < 0.2
     batch_max = random.randint(1, 4)
@@ -147,23 +149,23 @@ def plan_of(seed: int) -> Plan:
         value_size_max=random.choice([64, 600, 6 * KIB, 40 * KIB]),
         operations=operations,
         durability=durability,
-        capacity=MIB if tight else 4 * MIB,
+        capacity=(1 + keys // TIGHT_KEYS) * MIB if tight else 4 * MIB,
         margin=4 * MIB if tight else random.choice([0, 0, 4 * MIB]),
         memory_size=random.choice([MIB, 4 * MIB]),
         reorder=random.random() < 0.5,
         tear=random.random() < 0.5,
         terms=terms,
-        primary_lease_s=random.choice([0.2, 0.6, 1.5]),
+        primary_lease_s=random.choices([0.3, 0.8, 2.0], [1, 3, 3])[0],
         work_s=work_s,
         faults=_faults(random, work_s, nodes, durability, terms.lease_ms / 1000),
     )
 
 
 def _terms(random: Random) -> LeaseTerms:
-    heartbeat_ms = random.choices([40, 80, 200, 400, 700], [1, 1, 2, 3, 2])[0]
+    heartbeat_ms = random.choices([40, 100, 250, 450, 700], [1, 1, 2, 3, 3])[0]
     if random.random() < 0.15:
         return LeaseTerms()
-    lease_ms = heartbeat_ms * random.randint(3, 5)
+    lease_ms = heartbeat_ms * random.randint(3, 6)
     return LeaseTerms(
         heartbeat_ms=heartbeat_ms,
         lease_ms=lease_ms,
@@ -194,7 +196,9 @@ def _faults(
                 kind=kind,
                 node=node,
                 other=random.randrange(nodes),
-                lasts_s=round(random.choice([0.02, 0.06, 0.3, longest_s]) * random.random() + 0.001, 6),
+                lasts_s=round(
+                    random.choice([0.02, 0.06, 0.3, longest_s]) * random.random() + 0.001, 6
+                ),
                 amount=random.randrange(1 << 16),
             )
         )

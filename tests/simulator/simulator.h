@@ -361,6 +361,8 @@ void sim_job_event(sim_world *world, sim_target *target, const sim_event *event)
 void sim_job_stepped(sim_world *world, sim_target *target, sim_job *job);
 void sim_job_take_turn(sim_world *world, sim_target *target, sim_job *job);
 void sim_job_decided(sim_world *world, sim_target *target, sim_job *job, kv_status status);
+/* What a target has not applied, as it was killed or its device failed, may be lost with it. */
+void sim_job_lose(sim_target *target, const sim_job *job);
 void sim_job_free(sim_target *target, sim_job *job);
 /* Steps and effects, until nothing is left to do now. */
 void sim_turn(sim_world *world, sim_target *target);
