@@ -130,7 +130,7 @@ def plan_of(seed: int) -> Plan:
     chains = nodes * targets_per_node // replicas
     terms = _terms(random)
     work_s = random.uniform(4.0, 11.0) * min(2.0, max(0.3, terms.lease_ms / 1000))
-    operations = int(work_s * random.choice([100, 300, 700, 1400]))
+    operations = int(work_s * random.choice([100, 300, 700, 1000]))
     durability = random.choice([Durability.DISK, Durability.SYNC])
     tight = random.random() < 0.2
     batch_max = random.randint(1, 4)
@@ -141,7 +141,7 @@ def plan_of(seed: int) -> Plan:
         nodes=nodes,
         targets_per_node=targets_per_node,
         replicas=replicas,
-        clients=random.randint(3, 10),
+        clients=random.randint(5, 12),
         keys=keys,
         batch_max=batch_max,
         updates_percent=random.choice([20, 45, 45, 70]),
