@@ -154,7 +154,8 @@ class SimulatedPeer(Peer):
     def push(self, subscription: int, news: object) -> None:
         """Send something that was not asked for just now."""
         packed = msgpack.packb(news)
-        self._to_node(lambda: self._pushed(packed))
+        if not self._to_node(lambda: self._pushed(packed)):
+            self._end_later()
 
     def _pushed(self, packed: bytes) -> None:
         if not self.lost.is_set():
