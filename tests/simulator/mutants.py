@@ -1,6 +1,6 @@
 """Plants faults in the protocol and the engine, one at a time: the simulator must notice each.
 
-    python -m simulator.mutants [--seeds N] [NAME ...]
+    python -m simulator.mutants [--seeds N] [--short] [NAME ...]
 
 They are those of tests/simulation/mutants.py, with what belongs to the simulated nodes planted in
 this folder's nodes, and faults of durability, which chains without an engine cannot have. The core
@@ -120,12 +120,6 @@ GUARDS = (
         "    if (!sim_leased(world, target->node) || !view->serves ||",
         "    if (!view->serves ||",
         ((" || !sim_leased(world, target->node))\n        status", ")\n        status"),),
-    ),
-    Mutant(
-        "leases_unchecked_at_the_turn",
-        HERE + "turn.c",
-        "    if (!sim_leased(world, target->node)) {",
-        "    if (!sim_leased(world, target->node) && job->update.source == KV_UPDATE_SYNC) {",
     ),
 )
 DURABILITY = (
