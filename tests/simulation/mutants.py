@@ -38,12 +38,13 @@ FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Inative", "-O1", "-g", "-UNDEBUG", "-DCH
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One fault: a text of a file, and what it becomes."""
+    """One fault: a text of a file, and what it becomes; other texts of the file with it."""
 
     name: str
     path: str
     text: str
     instead: str
+    also: tuple[tuple[str, str], ...] = ()
 
 
 MUTANTS = (
@@ -253,10 +254,12 @@ def build(mutant: Mutant | None, folder: Path) -> Path:
         shutil.copytree(ROOT / "tests" / name, tree / "tests" / name)
     if mutant:
         path = tree / mutant.path
-        text = path.read_text(encoding="utf-8")
-        if text.count(mutant.text) != 1:
-            sys.exit(f"{mutant.name}: {mutant.path} has its text {text.count(mutant.text)} times")
-        path.write_text(text.replace(mutant.text, mutant.instead), encoding="utf-8")
+        source = path.read_text(encoding="utf-8")
+        for text, instead in ((mutant.text, mutant.instead), *mutant.also):
+            if source.count(text) != 1:
+                sys.exit(f"{mutant.name}: {mutant.path} has its text {source.count(text)} times")
+            source = source.replace(text, instead)
+        path.write_text(source, encoding="utf-8")
     program = tree / "simulate_chains"
     command = [compiler(), *FLAGS, "-o", str(program), *SOURCES]
     subprocess.run(command, cwd=tree, check=True)

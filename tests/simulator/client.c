@@ -78,7 +78,7 @@ static void transmit(sim_world *world, sim_client *client)
     const sim_connection *connection = &world->connections[client->connection];
     sim_message *message;
 
-    wait(world, client, 20 * MILLISECOND + sim_draw(&world->load, 60 * MILLISECOND));
+    wait(world, client, (20 + sim_draw(&world->load, world->options.patience_ms)) * MILLISECOND);
     if (target == TARGET_NONE) {
         ask(world, client);
         return;

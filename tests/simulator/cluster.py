@@ -241,13 +241,14 @@ class Cluster:
         return self.nodes[number].running
 
     def start(self, node: StorageNode) -> None:
-        """Start a node; after a device error it may not open, and is tried again."""
+        """Start a node; it may not open when its device fails or is full, and is tried again."""
         if node.running:
             return
         if node.start(self.say, self.peer_number) > 0 and not self.result.faults.keys() & {
             "device read error",
             "device write error",
             "device flush error",
+            "device full",
         }:
             raise Failed(f"a target of {node.name} does not open")
 
@@ -430,5 +431,7 @@ def _options(plan: Plan, talks: bool) -> Foreign:
     options.tear = plan.tear
     options.stall_ms_max = STALL_MS_MAX
     options.give_up_ms = GIVE_UP_MS
+    options.patience_ms = plan.patience_ms
+    options.receive_us = plan.receive_us
     options.talks = talks
     return options

@@ -128,6 +128,8 @@ class Injector:
         match fault.kind:
             case Kind.CONNECTION:
                 lib.sim_connection_cut(world)
+            case Kind.PEER:
+                lib.sim_peer_cut(world, fault.node)
             case Kind.ISOLATE:
                 lib.sim_link_block(world, fault.node, ANY, until_ns, resets)
                 lib.sim_link_block(world, ANY, fault.node, until_ns, resets)

@@ -122,6 +122,19 @@ static bool values_push(sim_world *world, sim_job *job)
     return true;
 }
 
+/* Values that come slowly hold up what follows them on their connection. */
+static void values_delay(sim_world *world, const sim_target *target, sim_job *job)
+{
+    uint64_t delay;
+
+    if (world->options.receive_us == 0 || !sim_one_in(&world->network, 4))
+        return;
+    delay = sim_draw(&world->network, world->options.receive_us * MICROSECOND);
+    job->late = true;
+    world->connections[job->message->connection].values_until = world->now + delay;
+    sim_plan(world, delay, EVENT_VALUES, target->node->id, target->number, job->id, 0);
+}
+
 static void receive_begin(sim_world *world, sim_target *target, sim_job *job)
 {
     for (uint32_t i = 0; i < job->update.count; i++) {
@@ -142,6 +155,7 @@ static void receive_begin(sim_world *world, sim_target *target, sim_job *job)
                                 .flags = KV_REQUEST_VERSIONED | KV_REQUEST_HELD};
     job->request.flags |= job->retained ? KV_REQUEST_RETAINED : 0;
     job->request.flags |= job->forward == KV_FORWARD_SYNC ? KV_REQUEST_EXACT : 0;
+    values_delay(world, target, job);
     if (!sim_storage_begin(target, &job->owner, &job->request))
         job_withdraw(world, target, job, KV_BUSY);
 }
@@ -382,7 +396,7 @@ void sim_job_stepped(sim_world *world, sim_target *target, sim_job *job)
         if (job->owner.answered)
             conclude(world, target, job);
     } else if (!job->entered) {
-        if (values_push(world, job)) {
+        if (!job->late && values_push(world, job)) {
             if (job->owner.operation && !job->owner.answered)
                 sim_storage_claim(target, &job->owner);
             job_came(world, target, job);
@@ -398,15 +412,19 @@ void sim_job_event(sim_world *world, sim_target *target, const sim_event *event)
 
     if (!job || job->concluded)
         return;
-    if (event->kind == EVENT_DECIDE && job->deciding)
+    if (event->kind == EVENT_VALUES) {
+        job->late = false;
+        sim_job_stepped(world, target, job);
+    } else if (event->kind == EVENT_DECIDE && job->deciding) {
         sim_job_take_turn(world, target, job);
-    else if (event->kind == EVENT_KEYS_AGAIN && job->applying && job->owner.operation)
+    } else if (event->kind == EVENT_KEYS_AGAIN && job->applying && job->owner.operation) {
         sim_plan(world, APPLY_PAUSE, EVENT_KEYS_AGAIN, event->actor, event->target, event->a, 0);
-    else if (event->kind == EVENT_KEYS_AGAIN && job->applying)
+    } else if (event->kind == EVENT_KEYS_AGAIN && job->applying) {
         keys_change(world, target, job);
-    else if (event->kind == EVENT_RESEND &&
-             kv_replica_forwards(&job->update, event->b >> 20, event->b & 0xfffff))
+    } else if (event->kind == EVENT_RESEND &&
+               kv_replica_forwards(&job->update, event->b >> 20, event->b & 0xfffff)) {
         sim_forward(world, target, job);
+    }
 }
 
 static void carry_out(sim_world *world, sim_target *target, sim_job *job, uint32_t effects)

@@ -4,6 +4,7 @@ draws its own mix, so that what one fault hides another seed shows.
 (Groce et al., Swarm Testing, ISSTA 2012.)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from random import Random
@@ -22,6 +23,7 @@ LONGEST_LEASES = 1.6
 """How long a fault lasts at most: long enough for leases to run out."""
 TIGHT_KEYS = 40
 """Of a chain, in a target of 1 MiB: sometimes it has no room for an update."""
+AMOUNT_MAX = 1 << 16
 KIB = 1 << 10
 MIB = 1 << 20
 
@@ -58,10 +60,100 @@ class Kind(StrEnum):
     MGMTD_PAUSE = "mgmtd paused"
     STORE_DOWN = "metadata store down"
     STORE_LOSES = "metadata answers lost"
+    PEER = "connection to a successor cut"
 
 
 POWER = {Kind.POWER, Kind.POWER_AT, Kind.BLACKOUT}
 """What durability `sync` is for: at `disk` unflushed updates may go, by promise."""
+
+
+DUEL_SHARE = 0.5
+DUEL_KINDS = (
+    Kind.KILL,
+    Kind.KILL_AT,
+    Kind.POWER,
+    Kind.OUTAGE,
+    Kind.BLACKOUT,
+    Kind.LEAVE,
+    Kind.PAUSE,
+    Kind.CLIENT_PAUSE,
+    Kind.CONNECTION,
+    Kind.ISOLATE,
+    Kind.ONE_WAY,
+    Kind.MGMTD_LINK,
+    Kind.CLIENTS_CUT,
+    Kind.SLOW_LINK,
+    Kind.SLOW_DEVICE,
+    Kind.STUCK_DEVICE,
+    Kind.DRIFT,
+    Kind.PEER,
+)
+"""What makes chains change, and messages late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault of a scene: at most so long after the one before it."""
+
+    after_s_max: float
+    kinds: tuple[Kind, ...]
+    role: int
+    """Which node of those that the scene is about."""
+    lasts_s_max: float
+    amount_max: int = AMOUNT_MAX
+
+
+Scene = tuple[Step, ...]
+ENDS = (Kind.KILL, Kind.LEAVE, Kind.POWER)
+STALLS = (Kind.STUCK_DEVICE, Kind.SLOW_DEVICE)
+STUCK_HEAD: Scene = (
+    Step(0.0, (Kind.STUCK_DEVICE,), 0, 0.6),
+    Step(0.04, ENDS, 1, 0.2),
+)
+"""What others have shown is not applied here yet when they are gone."""
+RETURN: Scene = (
+    Step(0.0, (Kind.STUCK_DEVICE,), 0, 0.8),
+    Step(0.03, (Kind.MGMTD_LINK, Kind.ISOLATE), 0, 0.3),
+)
+"""Who left the chain comes back before it has applied what it took in then."""
+RECONNECTS: Scene = (
+    Step(0.0, (Kind.SLOW_LINK,), 0, 0.8, 8000),
+    *(Step(0.03, (Kind.PEER,), role, 0.0) for role in (0, 0, 1) * 6),
+)
+"""What was sent once more overtakes, and is overtaken."""
+CATCH_UP: Scene = (
+    Step(0.0, (Kind.KILL, Kind.LEAVE), 2, 0.06),
+    Step(0.06, (Kind.STUCK_DEVICE,), 0, 0.6),
+    Step(0.04, ENDS, 1, 0.3),
+    Step(0.03, STALLS, 2, 0.4),
+)
+"""Who comes back is fed while the only one that serves has applied nothing for a while."""
+FAILOVER: Scene = (
+    Step(0.0, (Kind.CLIENTS_CUT, Kind.CLIENT_PAUSE), 0, 0.08),
+    Step(0.05, (*ENDS, Kind.OUTAGE), 0, 0.1),
+)
+"""Clients that did not hear repeat to the next head, or to the next process."""
+FENCE: Scene = (
+    Step(0.0, (Kind.PAUSE, Kind.MGMTD_LINK), 0, 0.4),
+    Step(0.1, (Kind.PAUSE, Kind.MGMTD_LINK, Kind.SLOW_LINK), 0, 0.3),
+)
+"""Who cannot be reached must not be believed."""
+REFUSAL: Scene = (
+    Step(0.0, (Kind.DEVICE_FULL,), 1, 0.06),
+    *(Step(0.03, (Kind.PEER,), 0, 0.0) for _ in range(4)),
+    Step(0.03, (*ENDS, Kind.CLIENTS_CUT), 0, 0.1),
+    Step(0.03, ENDS, 0, 0.2),
+)
+"""A successor that had no room has room when it is asked again."""
+SUCCESSION: Scene = (
+    Step(0.0, (Kind.KILL, Kind.LEAVE), 2, 0.06),
+    Step(0.06, (Kind.SLOW_LINK, Kind.STUCK_DEVICE), 0, 0.4),
+    Step(0.04, ENDS, 1, 0.3),
+    Step(0.01, (Kind.DEVICE_FULL,), 2, 0.4),
+)
+"""The next successor has no room for what the one before it had applied."""
+SCENES = (STUCK_HEAD, RETURN, RECONNECTS, CATCH_UP, FAILOVER, FENCE)
+CROWDED_SCENES = (REFUSAL, SUCCESSION, STUCK_HEAD, RECONNECTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +194,11 @@ class Plan:
     durability: Durability
     capacity: int
     margin: int
+    """With less free space updates are careful."""
+    patience_ms: int
+    """How long clients wait before they send again."""
+    receive_us: int
+    """How far behind its keys a value may come."""
     memory_size: int
     reorder: bool
     tear: bool
@@ -120,8 +217,101 @@ class Plan:
         return replace(self, faults=faults)
 
 
+def is_duel(seed: int) -> bool:
+    """Say whether a seed is one short life of one chain whose few keys all clients want."""
+    return Random(f"{seed} duel").random() < DUEL_SHARE
+
+
 def plan_of(seed: int) -> Plan:
     """Draw everything."""
+    return _duel(seed) if is_duel(seed) else _broad(seed)
+
+
+def _duel(seed: int) -> Plan:
+    """Draw a life in which updates of the same keys meet every change of their chain."""
+    random = Random(f"{seed} duel plan")
+    replicas = random.choices([2, 3, 4], [40, 50, 10])[0]
+    work_s = random.uniform(0.6, 1.2)
+    operations = int(work_s * random.choice([300, 600, 1200]))
+    batch_max = random.randint(1, 3)
+    crowded = random.random() < 0.3
+    keys = random.randint(5, 8) if crowded else random.randint(1, 4)
+    if crowded:
+        operations = min(operations, keys * ENTRIES_A_KEY * 2 // (batch_max + 1))
+    heartbeat_ms = random.choice([20, 40])
+    return Plan(
+        seed=seed,
+        nodes=replicas,
+        targets_per_node=1,
+        replicas=replicas,
+        clients=random.randint(3, 10),
+        keys=max(keys, operations * (batch_max + 1) // 2 // ENTRIES_A_KEY),
+        batch_max=batch_max,
+        updates_percent=random.choice([45, 70]),
+        deletes_percent=random.choice([5, 20, 40]),
+        value_size_max=120 * KIB if crowded else random.choice([64, 600, 6 * KIB]),
+        operations=operations,
+        durability=Durability.SYNC,
+        capacity=MIB if crowded else 4 * MIB,
+        margin=4 * MIB if crowded else random.choice([0, 0, 4 * MIB]),
+        patience_ms=random.choice([10, 60, 300]),
+        receive_us=random.choice([0, 3000, 30_000, 100_000]),
+        memory_size=MIB,
+        reorder=random.random() < 0.5,
+        tear=random.random() < 0.5,
+        terms=_terms_of(heartbeat_ms, heartbeat_ms * random.randint(3, 5)),
+        primary_lease_s=1.0,
+        work_s=work_s,
+        faults=_duel_faults(random, work_s, replicas, crowded=crowded),
+    )
+
+
+def _duel_faults(random: Random, work_s: float, nodes: int, *, crowded: bool) -> tuple[Fault, ...]:
+    """Draw faults that come one upon the other: in half of all duels those of a few scenes."""
+    scenes = random.sample(CROWDED_SCENES if crowded else SCENES, random.choice([1, 1, 2]))
+    kinds = [*DUEL_KINDS, Kind.DEVICE_FULL] if crowded else [*DUEL_KINDS]
+    kinds = [kind for kind in kinds if random.random() < 0.5] or [Kind.KILL]
+    weights = [random.choice([1, 3, 10]) for _ in kinds]
+    staged = random.choice([0.0, 0.5, 1.0, 1.0])
+    gap_s = random.choice([0.06, 0.15, 0.3])
+    faults: list[Fault] = []
+    at_s = random.uniform(0.05, 0.15)
+    while at_s < work_s:
+        if random.random() < staged:
+            faults.extend(_scene(random, random.choice(scenes), len(faults), at_s, nodes))
+        else:
+            kind = random.choices(kinds, weights)[0]
+            node = random.randrange(nodes)
+            faults.append(_fault(random, len(faults), at_s, kind, node, nodes))
+        at_s += random.expovariate(1 / gap_s)
+    return tuple(sorted(faults, key=lambda fault: (fault.at_s, fault.number)))
+
+
+def _scene(random: Random, scene: Scene, number: int, at_s: float, nodes: int) -> Iterator[Fault]:
+    """Draw when each step of a scene is, what it is, to which node, and how long it lasts."""
+    roles = random.sample(range(nodes), nodes)
+    for count, step in enumerate(scene):
+        at_s += random.random() * step.after_s_max
+        fault = _fault(
+            random, number + count, at_s, random.choice(step.kinds), roles[step.role % nodes], nodes
+        )
+        lasts_s = round(random.uniform(0.3, 1.0) * step.lasts_s_max, 6)
+        yield replace(fault, lasts_s=lasts_s, amount=fault.amount % step.amount_max)
+
+
+def _fault(random: Random, number: int, at_s: float, kind: Kind, node: int, nodes: int) -> Fault:
+    return Fault(
+        number=number,
+        at_s=round(at_s, 6),
+        kind=kind,
+        node=node,
+        other=random.randrange(nodes),
+        lasts_s=round(random.choice([0.02, 0.06, 0.3, 0.8]) * random.random() + 0.001, 6),
+        amount=random.randrange(AMOUNT_MAX),
+    )
+
+
+def _broad(seed: int) -> Plan:
     random = Random(f"{seed} plan")
     replicas = random.choices([1, 2, 3, 4], [4, 40, 46, 10])[0]
     targets_per_node = random.choices([1, 2], [60, 40])[0]
@@ -151,6 +341,8 @@ def plan_of(seed: int) -> Plan:
         durability=durability,
         capacity=(1 + keys // TIGHT_KEYS) * MIB if tight else 4 * MIB,
         margin=4 * MIB if tight else random.choice([0, 0, 4 * MIB]),
+        patience_ms=60,
+        receive_us=0,
         memory_size=random.choice([MIB, 4 * MIB]),
         reorder=random.random() < 0.5,
         tear=random.random() < 0.5,
@@ -165,7 +357,10 @@ def _terms(random: Random) -> LeaseTerms:
     heartbeat_ms = random.choices([40, 100, 250, 450, 700], [1, 1, 2, 3, 3])[0]
     if random.random() < 0.15:
         return LeaseTerms()
-    lease_ms = heartbeat_ms * random.randint(3, 6)
+    return _terms_of(heartbeat_ms, heartbeat_ms * random.randint(3, 6))
+
+
+def _terms_of(heartbeat_ms: int, lease_ms: int) -> LeaseTerms:
     return LeaseTerms(
         heartbeat_ms=heartbeat_ms,
         lease_ms=lease_ms,
@@ -189,19 +384,9 @@ def _faults(
     while at_s < work_s:
         kind = random.choices(kinds, weights)[0]
         node = random.randrange(nodes)
-        faults.append(
-            Fault(
-                number=len(faults),
-                at_s=round(at_s, 6),
-                kind=kind,
-                node=node,
-                other=random.randrange(nodes),
-                lasts_s=round(
-                    random.choice([0.02, 0.06, 0.3, longest_s]) * random.random() + 0.001, 6
-                ),
-                amount=random.randrange(1 << 16),
-            )
-        )
+        fault = _fault(random, len(faults), at_s, kind, node, nodes)
+        lasts_s = random.choice([0.02, 0.06, 0.3, longest_s]) * random.random() + 0.001
+        faults.append(replace(fault, lasts_s=round(lasts_s, 6)))
         at_s += random.expovariate(1 / gap_s)
         if random.random() < 1 / STORM_FAULTS:
             at_s += random.expovariate(1 / CALM_S)

@@ -284,6 +284,21 @@ void sim_connection_cut(sim_world *world)
         sim_cut(world, world->connection_count - (uint32_t)sim_draw(&world->faults, span));
 }
 
+void sim_peer_cut(sim_world *world, uint32_t node)
+{
+    uint32_t first = (uint32_t)sim_draw(&world->faults, SIM_TARGETS_PER_NODE * SIM_LOOPS);
+
+    for (uint32_t i = 0; i < SIM_TARGETS_PER_NODE * SIM_LOOPS; i++) {
+        uint32_t at = (first + i) % (SIM_TARGETS_PER_NODE * SIM_LOOPS);
+        uint32_t peer = world->nodes[node].targets[at / SIM_LOOPS].peers[at % SIM_LOOPS];
+
+        if (world->nodes[node].up && peer != 0) {
+            sim_cut(world, peer);
+            return;
+        }
+    }
+}
+
 void sim_device_slow(sim_world *world, uint32_t target, uint64_t until_ns, uint32_t delay_us)
 {
     later(&sim_target_of(world, target)->device_slow_until, until_ns);

@@ -31,6 +31,8 @@ typedef struct sim_options {
     uint32_t tear;            /* unflushed writes, inside sectors too */
     uint32_t stall_ms_max;    /* P5: the longest operation on a chain that no fault touches */
     uint32_t give_up_ms;      /* after so long a client takes its operation's outcome as unknown */
+    uint32_t patience_ms;     /* after so long it sends again */
+    uint32_t receive_us;      /* that values may take to come behind their keys; 0: they come with them */
     uint32_t talks;           /* print every event */
 } sim_options;
 
@@ -95,6 +97,8 @@ void sim_clients_block(sim_world *world, uint32_t node, uint64_t until_ns);
 void sim_link_slow(sim_world *world, uint32_t node, uint64_t until_ns, uint32_t delay_us);
 /* One of the connections opened last. */
 void sim_connection_cut(sim_world *world);
+/* One of those by which a node's targets reach their successors. */
+void sim_peer_cut(sim_world *world, uint32_t node);
 void sim_device_slow(sim_world *world, uint32_t target, uint64_t until_ns, uint32_t delay_us);
 void sim_device_stick(sim_world *world, uint32_t target, uint64_t until_ns);
 /* The next operation of that kind on the file fails so. */

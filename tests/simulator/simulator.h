@@ -82,6 +82,7 @@ typedef enum sim_event_kind {
     EVENT_NOTICE,     /* a: connection */
     EVENT_DEVICE,     /* a completion */
     EVENT_MAINTAIN,
+    EVENT_VALUES,     /* a: job */
     EVENT_DECIDE,     /* a: job */
     EVENT_KEYS_AGAIN, /* a: job */
     EVENT_RESEND,     /* a: job, b: version and attempt */
@@ -107,6 +108,7 @@ typedef struct sim_connection {
     uint64_t last[2];    /* arrival, by direction */
     uint64_t late_delay; /* cut: what is under way arrives by so much later, */
     uint32_t late_count; /* so many messages of it */
+    uint64_t values_until; /* the opener's next message comes behind values */
 } sim_connection;
 
 /* What a client did with one key. */
@@ -146,6 +148,7 @@ typedef struct sim_job {
     kv_item apply_items[SIM_ITEMS_MAX];
     uint32_t apply_indices[SIM_ITEMS_MAX];
     uint32_t operation, forward, tries;
+    bool late; /* its values are under way yet */
     bool if_absent, refusable, retained, settled, entered, deciding, applying, ending, repeated, recorded;
     bool concluded;
     kv_status end_status;

@@ -63,7 +63,8 @@ def test_a_node_that_outlives_its_lease_is_found(
     live: Callable[[Plan], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Fault(0, 0.3, Kind.MGMTD_LINK, node=0, other=0, lasts_s=1.0, amount=0)
-    plan = replace(short(SEED).with_faults((cut,)), terms=LeaseTerms(80, 400, 10))
+    terms = LeaseTerms(heartbeat_ms=80, lease_ms=320, drift_ms_max=8)
+    plan = replace(short(SEED), terms=terms).with_faults((cut,))
     set_lease = Core.set_lease
 
     honest = live(plan)

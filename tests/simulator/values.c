@@ -3,6 +3,8 @@
 
 #include "simulator.h"
 
+#define CROWDED_SIZE (64u << 10) /* values are to fill a device where they may be larger */
+
 void sim_key_bytes(uint32_t key, char bytes[SIM_KEY_SIZE])
 {
     bytes[0] = 'k';
@@ -29,10 +31,12 @@ static uint64_t mix(const sim_world *world, uint64_t key, uint64_t write)
 }
 
 /* Most are small; some fill many blocks. */
+/* Mostly few bytes, unless the device is to be crowded. */
 uint32_t sim_value_size(const sim_world *world, uint64_t write)
 {
     uint64_t hash = mix(world, 0, write);
-    uint32_t limit = hash % 8 == 0 ? world->options.value_size_max : 600;
+    bool crowded = world->options.value_size_max > CROWDED_SIZE;
+    uint32_t limit = crowded || hash % 8 == 0 ? world->options.value_size_max : 600;
 
     if (limit > world->options.value_size_max)
         limit = world->options.value_size_max;

@@ -155,7 +155,7 @@ class SimulatedPeer(Peer):
         """Send something that was not asked for just now."""
         packed = msgpack.packb(news)
         if not self._to_node(lambda: self._pushed(packed)):
-            self._end_later()  # the next version would not lead on from what it has
+            self._end_later()  # the next version would not lead on
 
     def _pushed(self, packed: bytes) -> None:
         if not self.lost.is_set():

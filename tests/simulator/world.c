@@ -211,6 +211,11 @@ bool sim_arrives(sim_world *world, sim_message **message)
     sim_connection *connection = &world->connections[here->connection];
     uint32_t run = here->reply ? connection->from_run : connection->to_run;
 
+    if (!here->reply && connection->values_until > world->now) {
+        post(world, here, connection->values_until);
+        *message = NULL;
+        return false;
+    }
     if (sim_run_of(world, here->to) == run && connection->open)
         return true;
     if (sim_run_of(world, here->to) != run || here->reply || connection->late_count == 0) {
