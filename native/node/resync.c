@@ -305,7 +305,7 @@ static bool ask_more(kv_resync *resync)
         return false;
     }
     kv_resync_digest_compare(resync);
-    stage_begin(resync, KV_RESYNC_COMPARE);
+    stage_begin(resync, KV_RESYNC_REMOVE);
     return true;
 }
 
@@ -334,13 +334,13 @@ static bool compare_more(kv_resync *resync)
         return false;
     }
     if (resync->cursor == UINT64_MAX) {
-        stage_begin(resync, KV_RESYNC_REMOVE);
+        stage_begin(resync, KV_RESYNC_TELL);
         return true;
     }
     return page_take(resync);
 }
 
-/* What the successor has and this target has not. False: wait. */
+/* What the successor has and this target has not goes first: it makes room. False: wait. */
 static bool remove_more(kv_resync *resync)
 {
     const uint8_t *entry;
@@ -356,10 +356,10 @@ static bool remove_more(kv_resync *resync)
     if (resync->wanted_count > 0)
         return true;
     if (resync->cursor == UINT64_MAX)
-        stage_begin(resync, KV_RESYNC_TELL);
+        stage_begin(resync, KV_RESYNC_COMPARE);
     else
         kv_resync_list(resync);
-    return resync->stage == KV_RESYNC_TELL;
+    return resync->stage == KV_RESYNC_COMPARE;
 }
 
 /* Until updates that ran while keys were compared have ended, the successor may hold an old object

@@ -6,9 +6,9 @@
  *    │                           ▼
  *    │                          ASK       the successor's sums: they tell which parts differ
  *    │                           ▼
- *    │                          COMPARE   own objects of those that it lacks, or has otherwise
- *    │                           ▼
  *    │                          REMOVE    the successor's objects of those that are not here
+ *    │                           ▼
+ *    │                          COMPARE   own objects of those that it lacks, or has otherwise
  *    │                           ▼
  *    └────────────────────────  TELL      the successor lacks nothing any more
  *
@@ -18,8 +18,8 @@
  *    so whatever changes after it was listed needs no more care.
  * 3. At most KV_NODE_RESYNC_IN_FLIGHT batches are under way, and values leave no faster than
  *    kv_node_set_resync_rate says.
- * 4. What the successor has no room for is sent again a little later, while the head evicts (see
- *    evictor.h). So is what is corrupt here: it may be healed from another target meanwhile. Where
+ * 4. What the successor has no room for is sent again a little later: in cache mode the head evicts
+ *    meanwhile (see evictor.h). So is what is corrupt here: it may be healed from another target meanwhile. Where
  *    there is no other one it is deleted, with an event: nobody has it any more.
  * One loop's: kv_chain_loop. */
 #ifndef KV_RESYNC_H

@@ -17,8 +17,8 @@ typedef enum kv_resync_stage {
     KV_RESYNC_QUIET = 1,
     KV_RESYNC_DIGEST = 2,
     KV_RESYNC_ASK = 3,
-    KV_RESYNC_COMPARE = 4,
-    KV_RESYNC_REMOVE = 5,
+    KV_RESYNC_REMOVE = 4,
+    KV_RESYNC_COMPARE = 5,
     KV_RESYNC_TELL = 6
 } kv_resync_stage;
 

@@ -176,9 +176,9 @@ static void look_set(kv_sync_batch *batch)
             item->status != KV_CORRUPT)
             status = KV_IO_ERROR;
     }
-    /* In cache mode a copy that finds no room is refused: what makes room for it may be waiting
-     * behind this update, in the queue of a key. */
-    own->update.careful = batch->chain->target->caches;
+    /* A copy that finds no room is refused: what makes room for it may be waiting behind this
+     * update, in the queue of a key. */
+    own->update.careful = true;
     kv_chain_decide(own, status);
 }
 

@@ -221,7 +221,7 @@ static void a_smaller_target_joins_a_full_cache(const node_world *plan, uint32_t
  * it may, the target joins. */
 static void a_target_too_small_for_what_is_pinned_waits(const node_world *plan)
 {
-    enum { COUNT = 250, VALUE_MAX = 48000 };
+    enum { COUNT = 400, VALUE_MAX = 60000 };
     static const uint64_t capacities[] = {24 * MIB, 8 * MIB};
     node_batch batch = batch_make(COUNT, VALUE_MAX);
     chain_world world;

@@ -235,7 +235,7 @@ def _duel(seed: int) -> Plan:
     operations = int(work_s * random.choice([300, 600, 1200]))
     batch_max = random.randint(1, 3)
     crowded = random.random() < 0.3
-    keys = random.randint(5, 8) if crowded else random.randint(1, 4)
+    keys = random.randint(5, 12) if crowded else random.randint(1, 4)
     if crowded:
         operations = min(operations, keys * ENTRIES_A_KEY * 2 // (batch_max + 1))
     heartbeat_ms = random.choice([20, 40])

@@ -1,4 +1,4 @@
-/* Feeding a successor that syncs: own keys are compared, what it has too much is removed, then it is
+/* Feeding a successor that syncs: what it has too much is removed, own keys are compared, then it is
  * told that it lacks nothing. One page and one job for a key at a time; see native/node/resync.c. */
 
 #include "simulator.h"
@@ -88,8 +88,7 @@ static void compare_more(sim_world *world, sim_target *target)
     if (resync->page_count > 0) {
         forward_ask(world, target, KV_FORWARD_COMPARE, resync->page_count);
     } else {
-        resync->phase = RESYNC_LIST;
-        resync->next_key = 0;
+        resync->phase = RESYNC_TELL;
         sim_resync_look(world, target);
     }
 }
@@ -126,7 +125,7 @@ void sim_resync_look(sim_world *world, sim_target *target)
     if (resync->failed)
         begin_anew(target);
     if (resync->phase == RESYNC_QUIET && target->unretained_count == 0)
-        resync->phase = RESYNC_COMPARE;
+        resync->phase = RESYNC_LIST;
     switch (resync->phase) {
     case RESYNC_COMPARE:
         compare_more(world, target);
@@ -226,6 +225,7 @@ static void looked_up(sim_world *world, sim_target *target, sim_job *job)
         job->versions[0] = there ? stat.version : 0;
         if (there && item->status != KV_OK)
             status = KV_IO_ERROR; /* the successor must not be told to have it */
+        job->update.careful = true;
     }
     sim_job_decided(world, target, job, status);
 }
@@ -300,7 +300,9 @@ void sim_list_hear(sim_world *world, sim_target *target, const sim_message *mess
         if (!sim_storage_peek(target, message->items[i].key, &stat, &size))
             key_job(world, target, message->items[i].key, KV_OP_DELETE);
     resync->next_key = message->attempt;
-    if (resync->next_key == world->options.keys)
-        resync->phase = RESYNC_TELL;
+    if (resync->next_key == world->options.keys) {
+        resync->phase = RESYNC_COMPARE;
+        resync->next_key = 0;
+    }
     pause(world, target, 0);
 }

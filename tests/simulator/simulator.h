@@ -176,8 +176,8 @@ typedef struct sim_read {
 
 typedef enum sim_resync_phase {
     RESYNC_QUIET, /* until what cannot be forwarded has ended */
-    RESYNC_COMPARE,
     RESYNC_LIST,
+    RESYNC_COMPARE,
     RESYNC_TELL,
     RESYNC_OVER
 } sim_resync_phase;
