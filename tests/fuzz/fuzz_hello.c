@@ -94,8 +94,19 @@ static const uint8_t *secret_of(unsigned choice)
 
 static void ends_begin(unsigned secrets)
 {
-    static const kv_hello_grant grant = {7, 64, 4096, 65536, 1 << 20, 10000, 7, 0x1122334455667788};
-    static const kv_hello_names names = {"acme", "kv-cache", {1, 2, 3}, "token", 5};
+    static const kv_hello_grant grant = {.rights = 7,
+                                         .requests_max = 64,
+                                         .count_max = 4096,
+                                         .columns_size_max = 65536,
+                                         .values_size_max = 1 << 20,
+                                         .stall_timeout_ms = 10000,
+                                         .node = 7,
+                                         .run = 0x1122334455667788};
+    static const kv_hello_names names = {.tenant = "acme",
+                                         .name_space = "kv-cache",
+                                         .client = {1, 2, 3},
+                                         .token = "token",
+                                         .token_size = 5};
     static uint8_t out[KV_HELLO_MESSAGE_SIZE_MAX];
 
     said_count = 0;
