@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define KV_SCRUB_STEP_MS 250u
-#define KV_SCRUB_PASS_MS_MIN 60000u
+#define KV_SCRUB_PASS_MS_MIN 10000u
 
 typedef struct kv_scrub {
     uint64_t bytes_per_s;   /* 0: none */
