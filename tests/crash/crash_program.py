@@ -1,5 +1,6 @@
 """Builds and runs the program `crash`: recovery from what a crash leaves of system calls."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -44,18 +45,24 @@ def build() -> Path:
     """Build the program in build/release; return where it is."""
     command = cmake() or "cmake"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ninja, too
-    for step in (["--preset", "release"], ["--build", "--preset", "release", "--target", "crash"]):
-        done = subprocess.run(
-            [command, *step],
-            cwd=ROOT,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=BUILD_S_MAX,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{done.stdout}{done.stderr}")
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "release.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # others may be building there, too
+        for step in (
+            ["--preset", "release"],
+            ["--build", "--preset", "release", "--target", "crash"],
+        ):
+            done = subprocess.run(
+                [command, *step],
+                cwd=ROOT,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
+                timeout=BUILD_S_MAX,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise RuntimeError(f"{done.stdout}{done.stderr}")
     return ROOT / "build" / "release" / "crash"
 
 

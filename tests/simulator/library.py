@@ -37,7 +37,7 @@ def build() -> None:
     """Build it, or what has changed of it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / "simulator.lock").open("w", encoding="utf-8") as lock:
+    with (ROOT / "build" / "release.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # others may be building it, too
         for command in (
             ["cmake", "--preset", "release"],

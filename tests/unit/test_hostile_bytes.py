@@ -271,6 +271,10 @@ def test_a_stream_of_altered_frames_is_cut_or_refused(data: st.DataObject) -> No
     )
 
 
+PROVING_FIELDS = 2
+"""The kind, and the proof."""
+
+
 @pytest.mark.parametrize("secret", [b"", SECRET])
 @relaxed
 @given(st.data())
@@ -286,16 +290,21 @@ def test_no_altered_hello_is_proven(secret: bytes, data: st.DataObject) -> None:
         if turn == altered_at:
             before = body
             body = data.draw(damaged(body) if data.draw(st.booleans()) else packed(body))
-            different = said(body) != said(before)
+            different = said(body, turn) != said(before, turn)
         body = tried(partial(client.step if turn % 2 else mgmtd.step, body))
         body = body[HEAD_SIZE:] if isinstance(body, bytes) else None
 
     assert not (secret and client.done and different)
 
 
-def said(body: bytes) -> object:
-    """What a body says; itself where it says nothing."""
+def said(body: bytes, turn: int) -> object:
+    """What a body says to who takes it; itself where it says nothing.
+
+    Behind a proof there may be more, which nobody reads: it proves nothing.
+    """
     try:
-        return repr(msgpack.unpackb(body, strict_map_key=True))
+        fields = msgpack.unpackb(body, strict_map_key=True)
     except (ValueError, msgpack.UnpackException):
         return body
+    proves = turn >= 2 and isinstance(fields, list)
+    return repr(fields[:PROVING_FIELDS] if proves else fields)
